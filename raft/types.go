@@ -1,0 +1,215 @@
+package raft
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// MessageType says which of the protocol's messages a Message is. The numbers
+// are part of the wire format.
+type MessageType uint8
+
+const (
+	// MsgPreVote asks whether a vote would be granted in Term (thesis §9.6).
+	// Term is the term that the candidate would stand in, not one it has.
+	MsgPreVote MessageType = 1
+	// MsgPreVoteReply answers it: if granted, Term is the term asked for, else
+	// the term of the replica that refuses.
+	MsgPreVoteReply MessageType = 2
+	// MsgVote asks for a vote (Raft §5.2).
+	MsgVote      MessageType = 3
+	MsgVoteReply MessageType = 4
+	// MsgAppend carries entries after (Index, LogTerm); without entries it
+	// probes or moves the commit index (Raft §5.3).
+	MsgAppend MessageType = 5
+	// MsgAppendReply acknowledges everything up to Index, or rejects with a
+	// hint. It is sent only when what it speaks of is persisted.
+	MsgAppendReply MessageType = 6
+	// MsgHeartbeat keeps a leader in office and carries a read-index round in
+	// Round (thesis §6.4). Its Commit never exceeds the follower's match.
+	MsgHeartbeat      MessageType = 7
+	MsgHeartbeatReply MessageType = 8
+	// MsgTimeoutNow tells a follower to stand for election at once (thesis
+	// §3.10).
+	MsgTimeoutNow MessageType = 9
+	// MsgSnapshot tells a follower that it needs the snapshot at (Index,
+	// LogTerm): the log before it is gone. The image travels elsewhere.
+	MsgSnapshot MessageType = 10
+)
+
+// Message is what replicas of a group say to each other. Which fields a type
+// uses is said at the type; the others are zero.
+type Message struct {
+	Type     MessageType
+	Group    smr.GroupID
+	From, To smr.ReplicaID
+	// Term of the sender, but for the pre-vote (see there).
+	Term uint64
+	// Index and LogTerm: of the entry before Entries (MsgAppend); of the
+	// candidate's last entry (votes); the acknowledged index (MsgAppendReply,
+	// Reject unset) or the index of the rejected append (Reject set).
+	Index, LogTerm uint64
+	// Commit index of the leader.
+	Commit uint64
+	// Round numbers the leader's rounds of heartbeats within its term; a reply
+	// returns it.
+	Round uint64
+	// Reject says that a vote is refused or an append does not match.
+	Reject bool
+	// ConflictIndex and ConflictTerm are the hint of a rejected append (Raft
+	// §5.3, last paragraph but two): the term of the conflicting entry and the
+	// first index that the follower stores for that term; ConflictTerm zero
+	// with the follower's last index + 1 when its log is too short.
+	ConflictIndex, ConflictTerm uint64
+	// Force marks a vote request of a leadership transfer, which is answered
+	// although a leader is heard (thesis §4.2.3).
+	Force bool
+	// Entries of an append. Their Data may share the memory of the frame that
+	// they came in.
+	Entries []smr.Entry
+}
+
+// RoleState is the role that a replica plays at the moment.
+type RoleState uint8
+
+const (
+	Follower     RoleState = 0
+	PreCandidate RoleState = 1
+	Candidate    RoleState = 2
+	Leader       RoleState = 3
+)
+
+func (s RoleState) String() string {
+	return [...]string{"follower", "pre-candidate", "candidate", "leader"}[s]
+}
+
+// Config is fixed for the life of a core. The zero value of a limit means its
+// default.
+type Config struct {
+	Group smr.GroupID
+	ID    smr.ReplicaID
+	// ElectionTimeout is the least time without a leader after which a replica
+	// stands; the time used is drawn from [ElectionTimeout, 2·ElectionTimeout)
+	// (Raft §5.2). Default 150 ms. A leader that has not heard from a quorum
+	// for one ElectionTimeout steps down (check-quorum, thesis §6.2).
+	ElectionTimeout time.Duration
+	// HeartbeatInterval of a leader. Default ElectionTimeout / 5.
+	HeartbeatInterval time.Duration
+	// Seed of the randomised timeouts. Two replicas need different ones.
+	Seed uint64
+
+	// AppendBytesMax bounds the entries of one append, which holds at least
+	// one. Default 1 MiB.
+	AppendBytesMax int
+	// AppendEntriesMax bounds them by number. Default 65536. One entry a
+	// message is what finds Figure 8 fastest.
+	AppendEntriesMax int
+	// InflightBytesMax and InflightMessagesMax bound what is sent to one
+	// follower and not yet acknowledged. Defaults 8 MiB and 256.
+	InflightBytesMax    int
+	InflightMessagesMax int
+	// UncommittedBytesMax bounds what a leader has accepted and not committed.
+	// Default 64 MiB. Past it Propose returns ErrBusy.
+	UncommittedBytesMax int
+	// CommittedBytesMax bounds the entries of one Output.Committed, and what
+	// was handed out and is not yet Applied. Defaults 4 MiB and 16 MiB.
+	CommittedBytesMax    int
+	ApplyBacklogBytesMax int
+	// TailBytesMax bounds the recent entries kept in memory once they are
+	// persisted and applied. Default 16 MiB. Older ones are asked for through
+	// Output.Fetches.
+	TailBytesMax int
+}
+
+// Start is what a replica knows when it begins.
+type Start struct {
+	// LogState is what it had on disk.
+	smr.LogState
+	// Applied is the index that its state machine already holds durably, at
+	// least Snapshot.Index.
+	Applied uint64
+}
+
+// Output is everything that a core wants done. It is owned by the caller and
+// reused: its contents are valid until the next Take.
+//
+// Three promises (see the package comment):
+//
+//  1. Messages may be sent at once, before Append is on disk.
+//  2. Append is acknowledged by its Seq alone.
+//  3. Committed never runs ahead of what this replica has persisted.
+type Output struct {
+	Messages []Message
+	Append   Append
+	// Committed are to be applied in order, following those of the Output
+	// before without a gap.
+	Committed []smr.Entry
+	// Reads are read tickets whose index is now known.
+	Reads []ReadReady
+	// ReadsFailed are tickets that will not be answered: the replica lost
+	// leadership. They may be asked again, of the new leader.
+	ReadsFailed []uint64
+	// Fetches are entries that the core needs back from the log on disk.
+	Fetches []Fetch
+	// Snapshots are followers that need a snapshot: the log does not reach
+	// back to them. The core waits for SnapshotDone.
+	Snapshots []smr.ReplicaID
+	// Restore, if not nil, is a snapshot that the state machine and the log are
+	// to be set to; Append then follows it.
+	Restore *smr.SnapshotMeta
+	// Changed says that Role, Term, Leader or Configuration differ from before.
+	Changed bool
+}
+
+// Append is one numbered write. An empty one (Seq zero) is no write.
+type Append struct {
+	// Seq numbers the writes of a core from 1 without a gap.
+	Seq uint64
+	// HardState is to be written if HardStateSet. MustSync says that the write
+	// may not wait for a later one; a commit index alone may.
+	HardState    smr.HardState
+	HardStateSet bool
+	MustSync     bool
+	// Entries are to be written at their indexes; whatever the log holds from
+	// the first one's index on is truncated by them.
+	Entries []smr.Entry
+}
+
+// ReadReady says that a read under Ticket is linearizable once the state
+// machine has applied Index.
+type ReadReady struct{ Ticket, Index uint64 }
+
+// Fetch asks for entries [First, First+n) from disk, of at most BytesMax
+// together but at least one, to be passed to Fetched with the same To. To is a
+// follower, or the replica itself when it is to apply them.
+type Fetch struct {
+	To       smr.ReplicaID
+	First    uint64
+	Last     uint64
+	BytesMax int
+}
+
+// Status is a replica's view, for people and tests.
+type Status struct {
+	Group         smr.GroupID
+	ID            smr.ReplicaID
+	Role          RoleState
+	Leader        smr.ReplicaID // zero: unknown
+	HardState     smr.HardState
+	First, Last   uint64 // indexes that the log holds; Last < First: none
+	LastTerm      uint64
+	Persisted     uint64
+	Applied       uint64
+	Configuration smr.Configuration
+	Progress      []ProgressStatus // leader only, in the configuration's order
+}
+
+// ProgressStatus is what a leader knows of one member.
+type ProgressStatus struct {
+	ID          smr.ReplicaID
+	Match, Next uint64
+	State       string // "probe", "replicate", "fetch" or "snapshot"
+	Inflight    int    // bytes sent and not acknowledged
+	Active      bool   // heard from within the last election timeout
+}

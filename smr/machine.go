@@ -1,0 +1,53 @@
+package smr
+
+import "errors"
+
+// Committed is one committed entry on its way into a state machine.
+type Committed struct {
+	Entry
+	// Wanted says that a client of this host waits for the result. A state
+	// machine may leave Result empty if it is not set and Session is zero; it
+	// must not let it influence the state.
+	Wanted bool
+	// Result is set by Apply. The runtime hands it to the waiting client.
+	Result Result
+}
+
+// Result is what applying a command returns to the client that proposed it.
+type Result struct {
+	// Value is for state machines whose answer is a number.
+	Value uint64
+	// Data is owned by the receiver once Apply has returned.
+	Data []byte
+}
+
+// StateMachine is replicated by a group. All its replicas apply the same
+// entries in the same order and must reach the same state: Apply is a function
+// of the state and the entries alone; time, randomness and identifiers are
+// chosen by the proposer and travel in the command.
+type StateMachine interface {
+	// Open is called once, before anything else, and returns the index of the
+	// last entry whose effect is durable: zero for a state machine in memory,
+	// whose log is replayed whole.
+	Open() (applied uint64, err error)
+	// Apply applies a batch in order. It is called by one goroutine at a time,
+	// with ascending indexes without a gap, each exactly once between two
+	// Opens; entries of other kinds than KindCommand are passed too, so that
+	// the applied index can be kept, and have no effect otherwise. A bad
+	// command is a result, not an error: an error stops this replica of the
+	// group and no other.
+	Apply(batch []Committed) error
+	// Lookup answers a query from the applied state. It runs concurrently with
+	// Apply and with itself. Its linearizability is the runtime's work.
+	Lookup(query []byte) ([]byte, error)
+	// Digest returns a digest of the state after the last applied entry. Equal
+	// states have equal digests on every replica. It is called between two
+	// Applies by the same goroutine, and must be cheap: kept incrementally.
+	Digest() (applied uint64, digest [16]byte)
+	// Close releases what Open took. Nothing is called after it.
+	Close() error
+}
+
+// ErrCorrupt is wrapped by every error that says that bytes on disk or wire
+// are not what was written.
+var ErrCorrupt = errors.New("corrupt data")
