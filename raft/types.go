@@ -27,14 +27,21 @@ const (
 	// hint. It is sent only when what it speaks of is persisted.
 	MsgAppendReply MessageType = 6
 	// MsgHeartbeat keeps a leader in office and carries a read-index round in
-	// Round (thesis §6.4). Its Commit never exceeds the follower's match.
-	MsgHeartbeat      MessageType = 7
+	// Round (thesis §6.4). Its Commit never exceeds the follower's match. Index
+	// is what the leader had sent to the follower one heartbeat before: one that
+	// knows of less has lost an append. With Round zero it only moves the commit
+	// index and is not answered.
+	MsgHeartbeat MessageType = 7
+	// MsgHeartbeatReply returns Round. Index acknowledges as MsgAppendReply's
+	// does. Reject says that an append was lost: ConflictIndex is the first
+	// index that the follower does not know to match.
 	MsgHeartbeatReply MessageType = 8
 	// MsgTimeoutNow tells a follower to stand for election at once (thesis
 	// §3.10).
 	MsgTimeoutNow MessageType = 9
 	// MsgSnapshot tells a follower that it needs the snapshot at (Index,
-	// LogTerm): the log before it is gone. The image travels elsewhere.
+	// LogTerm), or a later one: the log before it is gone. The image travels
+	// elsewhere; MsgAppendReply acknowledges it.
 	MsgSnapshot MessageType = 10
 )
 
@@ -120,6 +127,9 @@ type Config struct {
 	// persisted and applied. Default 16 MiB. Older ones are asked for through
 	// Output.Fetches.
 	TailBytesMax int
+	// ReadTicketsMax bounds the read tickets that wait for an answer. Default
+	// 4096. Past it ReadIndex returns ErrBusy.
+	ReadTicketsMax int
 }
 
 // Start is what a replica knows when it begins.
@@ -160,6 +170,9 @@ type Output struct {
 	Restore *smr.SnapshotMeta
 	// Changed says that Role, Term, Leader or Configuration differ from before.
 	Changed bool
+	// More says that another Take has something to hand out already, because a
+	// limit of this one was reached.
+	More bool
 }
 
 // Append is one numbered write. An empty one (Seq zero) is no write.
@@ -180,9 +193,10 @@ type Append struct {
 // machine has applied Index.
 type ReadReady struct{ Ticket, Index uint64 }
 
-// Fetch asks for entries [First, First+n) from disk, of at most BytesMax
-// together but at least one, to be passed to Fetched with the same To. To is a
-// follower, or the replica itself when it is to apply them.
+// Fetch asks for entries [First, First+n) from disk, not beyond Last, of at
+// most BytesMax together (as smr.Entry.Size counts) but at least one, to be
+// passed to Fetched with the same To. To is a follower, or the replica itself
+// when it is to apply them. There is at most one Fetch open for each To.
 type Fetch struct {
 	To       smr.ReplicaID
 	First    uint64

@@ -1,0 +1,87 @@
+package raft
+
+import (
+	"flag"
+	"testing"
+	"time"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "run this seed of the random tests alone")
+
+// swarm draws the features of a run: each seed leaves some out altogether.
+func swarm(c *cluster) {
+	pick := func(values ...int) int { return values[c.rng.IntN(len(values))] }
+	c.faults = faults{
+		loss: pick(0, 20, 200), duplicate: pick(0, 50), slow: pick(0, 0, 100),
+		crash: pick(0, 10, 30), partition: pick(0, 20), compact: pick(0, 50), change: pick(0, 0, 10),
+		admin: pick(0, 10), propose: pick(300, 900), read: pick(0, 200), hunter: pick(0, 1) == 1,
+		diskMillis: pick(0, 2, 10),
+	}
+}
+
+func swarmConfig(seed uint64) Config {
+	cfg := Config{}
+	if seed%2 == 0 {
+		cfg.AppendEntriesMax = 1
+	}
+	if seed%3 == 0 {
+		cfg.TailBytesMax = 500
+		cfg.ApplyBacklogBytesMax = 400
+		cfg.CommittedBytesMax = 300
+	}
+	if seed%5 == 0 {
+		cfg.InflightMessagesMax = 2
+		cfg.AppendBytesMax = 200
+		cfg.UncommittedBytesMax = 2000
+	}
+	return cfg
+}
+
+func runSeed(seed uint64, d time.Duration, opts ...Option) *cluster {
+	members := []int{1, 2, 3, 3, 3, 5, 5}[seed%7]
+	c := newCluster(seed, max(members, 3), members, swarmConfig(seed), faults{}, opts...)
+	swarm(c)
+	c.storm(d)
+	return c
+}
+
+// The five properties of Raft Figure 3, linearizability of read indexes, the
+// core's own invariants, and progress after healing, under every fault.
+func TestRandom(t *testing.T) {
+	seeds := uint64(400)
+	if testing.Short() {
+		seeds = 100
+	}
+	first, last := uint64(1), seeds
+	if *seedFlag > 0 {
+		first, last = *seedFlag, *seedFlag
+	}
+	var sum stats
+	for seed := first; seed <= last; seed++ {
+		c := runSeed(seed, 3*time.Second, Poison(), Paranoid())
+		if c.violation == "" {
+			c.heal()
+		}
+		if c.violation != "" {
+			t.Errorf("seed %d: %s", seed, c.violation)
+		}
+		s := c.stats
+		sum.elections += s.elections
+		sum.commits += s.commits
+		sum.crashes += s.crashes
+		sum.snapshots += s.snapshots
+		sum.fetches += s.fetches
+		sum.reads += s.reads
+		sum.truncations += s.truncations
+		sum.changes += s.changes
+		sum.restarts += s.restarts
+	}
+	t.Logf("%+v", sum)
+	if testing.Short() || first == last {
+		return
+	}
+	// A simulation that does nothing passes: it must have been to all places.
+	if sum.elections < 400 || sum.commits < 5000 || sum.crashes < 100 || sum.snapshots < 50 || sum.fetches < 50 || sum.reads < 500 || sum.truncations < 20 || sum.changes < 50 {
+		t.Errorf("the faults did not reach what they are for: %+v", sum)
+	}
+}
