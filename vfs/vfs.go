@@ -1,0 +1,106 @@
+// Package vfs is the seam between Quorate and file systems. FS and File are
+// pebble's interfaces, so that one file system serves the log, the snapshots
+// and pebble alike. There are three of them:
+//
+//   - OS is the operating system's file system, as pebble implements it. On
+//     Linux its File.Preallocate is fallocate, which reserves space without
+//     changing the file's size, and File.SyncData is fdatasync; elsewhere they
+//     are nothing and a full sync.
+//   - Mem is a file system in memory that can crash: Mem.Crash returns what a
+//     disk may hold after a power cut.
+//   - Fault wraps another file system and asks a policy before each operation.
+//
+// Mem and Fault are deterministic: they read no clock, and all randomness is an
+// argument.
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+type (
+	// FS is a file system.
+	FS = vfs.FS
+	// File is an open file or directory.
+	File = vfs.File
+	// FileInfo describes a file.
+	FileInfo = vfs.FileInfo
+	// DiskUsage is how full the disk below a path is.
+	DiskUsage = vfs.DiskUsage
+)
+
+// CategoryLog names the writes of the log to pebble's interfaces.
+const CategoryLog vfs.DiskWriteCategory = "quorate-wal"
+
+// CategorySnapshot names the writes of snapshots.
+const CategorySnapshot vfs.DiskWriteCategory = "quorate-snapshot"
+
+// ErrLocked says that another process, or another part of this one, uses the
+// directory.
+var ErrLocked = errors.New("directory is locked")
+
+// OS returns the operating system's file system.
+func OS() FS { return vfs.Default }
+
+// LockDir takes the directory for this process alone until the closer is
+// closed. The directory must exist. The lock is a file named LOCK in it, which
+// nothing else may open. Errors wrap ErrLocked and the cause.
+func LockDir(fs FS, dir string) (io.Closer, error) {
+	name := fs.PathJoin(dir, "LOCK")
+	c, err := fs.Lock(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: lock %s: %w; stop the other process that uses it", ErrLocked, name, err)
+	}
+	return c, nil
+}
+
+// SyncDir makes the names in dir durable: files created, renamed and removed.
+func SyncDir(fs FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("open directory %s to sync it: %w", dir, err)
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// IsNoSpace reports whether err says that the disk or the quota is full.
+func IsNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// MkdirAll makes dir and the directories above it that are missing, durably.
+func MkdirAll(fs FS, dir string) error {
+	var sync []string // parents of what is made
+	for d := dir; ; {
+		if _, err := fs.Stat(d); err == nil {
+			break
+		}
+		parent := fs.PathDir(d)
+		if parent == d {
+			break
+		}
+		sync = append(sync, parent)
+		d = parent
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make directory %s: %w", dir, err)
+	}
+	for _, d := range sync {
+		if err := SyncDir(fs, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}

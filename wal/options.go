@@ -1,0 +1,103 @@
+package wal
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// Identity says whose log it is. It is in the header of every segment.
+type Identity struct {
+	Cluster uint64
+	Replica smr.ReplicaID
+	// Incarnation changes each time a replica begins with an empty directory.
+	Incarnation uint64
+}
+
+func (i Identity) String() string {
+	return fmt.Sprintf("cluster %d, replica %d, incarnation %d", i.Cluster, i.Replica, i.Incarnation)
+}
+
+// Options of a log. Zero values mean the defaults given.
+type Options struct {
+	// Identity of the replica. An Incarnation of zero means whatever is in the
+	// directory.
+	Identity Identity
+	// Shard that the log belongs to.
+	Shard uint32
+	// SegmentBytes is the size of a segment. Default 64 MiB, at least 16 KiB.
+	// It may differ from one Open to the next. A batch larger than a segment
+	// gets a larger segment of its own.
+	SegmentBytes int64
+	// BufferBytesMax bounds what is filled and not yet taken by the syncer: at
+	// or above it, Room returns zero. Default 64 MiB.
+	BufferBytesMax int
+	// TailBytesMax bounds LogState.Tail. Default 16 MiB.
+	TailBytesMax int
+	// RecycleMax is how many freed segments are kept to be written again.
+	// Default 2; negative: none.
+	RecycleMax int
+	// Logger for what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+	// Now measures the duration of syncs for Stats. Nil: they are not measured.
+	Now func() smr.Instant
+	// NoSync leaves out every sync: a crash of the machine then loses what was
+	// acknowledged. For tests that show this, never for data.
+	NoSync bool
+}
+
+func (o *Options) complete() error {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.BufferBytesMax == 0 {
+		o.BufferBytesMax = 64 << 20
+	}
+	if o.TailBytesMax == 0 {
+		o.TailBytesMax = 16 << 20
+	}
+	if o.RecycleMax == 0 {
+		o.RecycleMax = 2
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax {
+		return fmt.Errorf("segment of %d bytes: must be between %d and %d", o.SegmentBytes, segmentBytesMin, int64(segmentBytesMax))
+	}
+	if o.BufferBytesMax < 0 || o.TailBytesMax < 0 {
+		return fmt.Errorf("a limit in bytes is negative")
+	}
+	return nil
+}
+
+// Ack says that everything up to Seq of Group is on disk.
+type Ack struct {
+	Group smr.GroupID
+	Seq   uint64
+}
+
+// Stats are counters of one log since it was opened, for metrics.
+type Stats struct {
+	// Segments in use, without prepared and recycled ones; Bytes is their size.
+	Segments int
+	Bytes    int64
+	// LiveBytes are the bytes of entries that are not compacted.
+	LiveBytes int64
+	// Recycled segments waiting to be written again.
+	Recycled int
+	// Syncs is the number of batches written and synced, SyncedBytes their size,
+	// MovedBytes what of it was rewritten to free old segments.
+	Syncs, SyncedBytes, MovedBytes uint64
+	// SyncTime is the sum over all batches of the time for write and sync,
+	// SyncTimeMax the longest, SyncTimeLast the latest. Zero without
+	// Options.Now.
+	SyncTime, SyncTimeMax, SyncTimeLast time.Duration
+	// NoSpace says that no further segment could be prepared. What is left of
+	// the current segment, about half, still takes writes: a leader should hand
+	// over now and append no more entries, so that this room serves hard states
+	// and compactions.
+	NoSpace bool
+}
