@@ -1,0 +1,191 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	// chunkBytesMin and chunkBytesMax bound the pieces of memory that a reader
+	// reads into. They grow while one fills with few reads.
+	chunkBytesMin = 64 << 10
+	chunkBytesMax = 512 << 10
+	// readBytesMin is the least room that a read is worth.
+	readBytesMin = 4 << 10
+	// trustedBytesMax is how much is allocated for a frame on the word of its
+	// head; a larger one gets more as it comes in.
+	trustedBytesMax = 4 << 20
+)
+
+// frameReader cuts frames out of what a connection brings. Frames are slices of
+// the chunk that they were read into, so they are not copied, but for one that
+// lies across the end of a chunk.
+//
+// Invariants:
+//
+//  1. 0 <= r <= w <= len(chunk), and chunk[r:w] is read and not handed out.
+//  2. Nothing is written to chunk[:w]: it may be in a receiver's hands. So a
+//     chunk is never filled twice.
+type frameReader struct {
+	conn          net.Conn
+	checksums     bool
+	frameBytesMax int
+	read          func(n int) // told of each read
+
+	chunk      []byte
+	r, w       int
+	chunkBytes int // size of the next chunk
+	reads      int // into this chunk
+}
+
+// next returns the next frame, which is the caller's to keep. An error of the
+// connection that falls between two frames is returned as it is.
+func (f *frameReader) next() ([]byte, error) {
+	for {
+		need := headBytes
+		if f.w-f.r >= headBytes {
+			head := f.chunk[f.r:]
+			n := uint64(binary.LittleEndian.Uint32(head))
+			if n > uint64(f.frameBytesMax) {
+				return nil, fmt.Errorf("%w: a frame of %d bytes exceeds FrameBytesMax of %d", ErrFrameTooLarge, n, f.frameBytesMax)
+			}
+			need += int(n)
+			if f.w-f.r >= need {
+				b := f.chunk[f.r+headBytes : f.r+need : f.r+need]
+				f.r += need
+				return b, f.verify(b, binary.LittleEndian.Uint32(head[4:]))
+			}
+		}
+		f.makeRoom(need)
+		n, err := f.conn.Read(f.chunk[f.w:])
+		f.w += n
+		f.reads++
+		f.read(n)
+		if n == 0 && err != nil {
+			if errors.Is(err, io.EOF) && f.w > f.r {
+				err = fmt.Errorf("connection closed within a frame: %w", io.ErrUnexpectedEOF)
+			}
+			return nil, err
+		}
+	}
+}
+
+func (f *frameReader) verify(b []byte, want uint32) error {
+	if !f.checksums {
+		return nil
+	}
+	if got := crc32.Checksum(b, castagnoli); got != want {
+		return fmt.Errorf("%w: checksum of %d bytes is %08x and should be %08x", ErrFrameCorrupt, len(b), got, want)
+	}
+	return nil
+}
+
+// makeRoom makes sure that there is room to read into, for a frame that takes
+// need bytes from r on, of which some are missing.
+func (f *frameReader) makeRoom(need int) {
+	have, free := f.w-f.r, len(f.chunk)-f.w
+	whole := need > headBytes // the frame's size is known
+	switch {
+	case whole && f.r+need <= len(f.chunk):
+		return
+	case whole && f.r == 0 && free > 0:
+		return // a large frame, which has the chunk for itself
+	case !whole && free >= readBytesMin:
+		return
+	}
+	if f.chunkBytes == 0 {
+		f.chunkBytes = chunkBytesMin
+	} else if f.reads <= 4 {
+		f.chunkBytes = min(2*f.chunkBytes, chunkBytesMax)
+	} else if f.reads > 32 {
+		f.chunkBytes = max(f.chunkBytes/2, chunkBytesMin)
+	}
+	chunk := make([]byte, max(f.chunkBytes, min(need, max(trustedBytesMax, 2*have))))
+	copy(chunk, f.chunk[f.r:f.w])
+	f.chunk, f.r, f.w, f.reads = chunk, 0, have, 0
+}
+
+// writeBytesMax is how much one write carries; the deadline is for one write.
+const writeBytesMax = 1 << 20
+
+// frameWriter writes frames to a connection: as many as there are with one
+// system call, without copying them.
+type frameWriter struct {
+	conn      net.Conn
+	checksums bool
+	timeout   time.Duration
+	wrote     func(bytes int) // told of each write
+
+	iov     net.Buffers // what is gathered
+	size    int         // its size
+	writing net.Buffers // iov while it is written, which consumes it
+	flat    []byte      // used instead of iov under TLS, which writes piece by piece
+}
+
+func newFrameWriter(c net.Conn, secure bool, timeout time.Duration, wrote func(int)) *frameWriter {
+	w := &frameWriter{conn: c, checksums: !secure, timeout: timeout, wrote: wrote}
+	if secure {
+		w.flat = make([]byte, 0, chunkBytesMin)
+	}
+	return w
+}
+
+// write writes all frames of a queue, which keeps them.
+func (w *frameWriter) write(q *bufferQueue) error {
+	for b := q.first; b != nil; b = b.next {
+		var sum uint32
+		if w.checksums {
+			sum = crc32.Checksum(b.B, castagnoli)
+		}
+		binary.LittleEndian.PutUint32(b.head[:], uint32(len(b.B)))
+		binary.LittleEndian.PutUint32(b.head[4:], sum)
+		w.gather(b.head[:])
+		for rest := b.B; len(rest) > 0; {
+			n := min(len(rest), writeBytesMax-w.size)
+			w.gather(rest[:n])
+			rest = rest[n:]
+			if w.size >= writeBytesMax {
+				if err := w.flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return w.flush()
+}
+
+func (w *frameWriter) gather(b []byte) {
+	w.size += len(b)
+	if w.flat != nil {
+		w.flat = append(w.flat, b...)
+		return
+	}
+	w.iov = append(w.iov, b)
+}
+
+func (w *frameWriter) flush() error {
+	if w.size == 0 {
+		return nil
+	}
+	if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+		return err
+	}
+	var err error
+	if w.flat != nil {
+		_, err = w.conn.Write(w.flat)
+		w.flat = w.flat[:0]
+	} else {
+		w.writing = w.iov
+		_, err = w.writing.WriteTo(w.conn)
+		clear(w.iov)
+		w.iov = w.iov[:0]
+	}
+	w.wrote(w.size)
+	w.size = 0
+	return err
+}

@@ -1,0 +1,129 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+)
+
+// pieces is a connection that brings its bytes in pieces of random size.
+type pieces struct {
+	net.Conn
+	b   []byte
+	rng *rand.Rand
+	max int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(b), len(p.b), 1+p.rng.IntN(p.max))
+	copy(b, p.b[:n])
+	p.b = p.b[n:]
+	return n, nil
+}
+
+// "Nothing is written to chunk[:w]: it may be in a receiver's hands." All frames
+// are kept to the end and compared then.
+func TestReaderKeepsFrames(t *testing.T) {
+	for _, c := range []struct {
+		name                       string
+		frames, bytesMax, pieceMax int
+	}{
+		{"small frames in small pieces", 5000, 300, 50},
+		{"small frames in large pieces", 20000, 300, 1 << 20},
+		{"around a chunk", 200, 2 * chunkBytesMin, chunkBytesMin},
+		{"large frames", 3, 2 * trustedBytesMax, 1 << 20},
+		{"large frames in middling pieces", 2, 3 * trustedBytesMax, 20000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(1, 2))
+			var frames [][]byte
+			for i := range c.frames {
+				frames = append(frames, pattern(rng.IntN(c.bytesMax), i))
+			}
+			reads := 0
+			f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: c.pieceMax}, checksums: true, frameBytesMax: 1 << 26, read: func(int) { reads++ }}
+			var got [][]byte
+			for {
+				b, err := f.next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, b)
+			}
+			if len(got) != len(frames) {
+				t.Fatalf("%d frames, want %d", len(got), len(frames))
+			}
+			for i := range got {
+				if !bytes.Equal(got[i], frames[i]) {
+					t.Fatalf("frame %d of %d bytes has changed", i, len(got[i]))
+				}
+				if cap(got[i]) != len(got[i]) {
+					t.Fatalf("frame %d can be appended to, over the next one", i)
+				}
+			}
+			if reads == 0 {
+				t.Error("no read was told")
+			}
+		})
+	}
+}
+
+// A head that promises much and brings nothing does not cost much.
+func TestReaderDoesNotTrustLengths(t *testing.T) {
+	b := binary.LittleEndian.AppendUint32(nil, 64<<20)
+	b = append(b, make([]byte, 1000)...)
+	f := frameReader{conn: &memConn{Buffer: *bytes.NewBuffer(b)}, frameBytesMax: 72 << 20, read: func(int) {}}
+	if _, err := f.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("%v", err)
+	}
+	if len(f.chunk) > trustedBytesMax {
+		t.Errorf("%d bytes allocated for %d", len(f.chunk), len(b))
+	}
+}
+
+func FuzzFrameReader(f *testing.F) {
+	f.Add(encoded([]byte("one"), nil, []byte("two")), uint8(3))
+	f.Add(encoded(make([]byte, 5000)), uint8(255))
+	f.Fuzz(func(t *testing.T, b []byte, pieceMax uint8) {
+		const frameBytesMax = 10000
+		conn := &pieces{b: b, rng: rand.New(rand.NewPCG(3, 4)), max: int(pieceMax) + 1}
+		r := frameReader{conn: conn, checksums: true, frameBytesMax: frameBytesMax, read: func(int) {}}
+		var got [][]byte
+		for {
+			frame, err := r.next()
+			if err != nil {
+				break
+			}
+			got = append(got, frame)
+			if len(frame) > frameBytesMax {
+				t.Fatalf("frame of %d bytes", len(frame))
+			}
+		}
+		if len(got) > 0 {
+			if again := encoded(got...); !bytes.HasPrefix(b, again) {
+				t.Fatalf("read %x from %x", again, b)
+			}
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	h := hello{versionMin: 1, versionMax: 1, cluster: 2, from: 3, to: 4, nonce: 5}
+	f.Add(h.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := readHello(&memConn{Buffer: *bytes.NewBuffer(b)})
+		if err == nil && !bytes.HasPrefix(b, h.encode()[:45]) {
+			t.Fatalf("%+v from %x", h, b)
+		}
+	})
+}
