@@ -1,0 +1,50 @@
+package host
+
+import "errors"
+
+// The errors of this package. Each says whether the command may have taken
+// effect, because that decides what the caller may do next: Retryable tells the
+// two apart.
+var (
+	// ErrBusy: a queue is full. Not done; try again after a pause.
+	ErrBusy = errors.New("busy: a queue is full, nothing was done; try again after a pause")
+	// ErrNoLeader: the group had no leader until the deadline. Not done.
+	ErrNoLeader = errors.New("no leader: the group had none that this replica could reach before the deadline, nothing was done; check that a majority of its members runs and is connected")
+	// ErrApplyLag: a read's index was known, but this replica's state machine
+	// had not applied it before the deadline. Nothing to undo; read again, or
+	// from another replica.
+	ErrApplyLag = errors.New("this replica's state machine lags: it had not applied what the read must see before the deadline; read again, or from another replica")
+	// ErrTooLarge: the command exceeds Config.CommandBytesMax. Not done.
+	ErrTooLarge = errors.New("command too large")
+	// ErrOutcomeUnknown: the command was proposed, and whether it takes effect
+	// was not known before the deadline. A retry may apply it twice unless it
+	// belongs to a session.
+	ErrOutcomeUnknown = errors.New("outcome unknown: the command was proposed but not seen applied before the deadline; it may still take effect")
+	// ErrStopped: the host or the group was closed. Not done, unless it comes
+	// together with ErrOutcomeUnknown.
+	ErrStopped = errors.New("stopped")
+	// ErrGroupFailed: this replica of the group has stopped because its state
+	// machine or its core found something that must not be. Other groups and
+	// the group's other replicas go on. The cause is wrapped beside it.
+	ErrGroupFailed = errors.New("this replica of the group has failed")
+	// ErrLogFailed: the write-ahead log could not be written. What was not
+	// acknowledged counts as not written; the host must be opened again.
+	ErrLogFailed = errors.New("the write-ahead log failed")
+	// ErrGroupExists: StartGroup with the id of a running group.
+	ErrGroupExists = errors.New("group runs already")
+	// ErrUnknownGroup: no group of that id runs on this host.
+	ErrUnknownGroup = errors.New("unknown group")
+	// ErrConfig is wrapped by every error about a Config or GroupConfig.
+	ErrConfig = errors.New("bad configuration")
+	// ErrNotLeader: the operation is one that only the leader can do.
+	ErrNotLeader = errors.New("this replica does not lead the group")
+)
+
+// Retryable reports whether err says that the command has certainly not taken
+// effect and never will, so that it can be sent again without a session.
+func Retryable(err error) bool {
+	if err == nil || errors.Is(err, ErrOutcomeUnknown) {
+		return false
+	}
+	return errors.Is(err, ErrBusy) || errors.Is(err, ErrNoLeader) || errors.Is(err, ErrStopped) || errors.Is(err, ErrTooLarge)
+}

@@ -1,0 +1,120 @@
+package host
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// A request's number finds its waiter while it waits, and nobody afterwards,
+// although the slot is used again.
+func TestSlab(t *testing.T) {
+	var s slab
+	rng := rand.New(rand.NewPCG(1, 1))
+	live := map[uint64]*waiter{}
+	var dead []uint64
+	const max = 50
+	for range 10_000 {
+		if len(live) < max && rng.IntN(2) == 0 {
+			w := &waiter{}
+			request, ok := s.add(w, max)
+			if !ok || request == 0 || live[request] != nil {
+				t.Fatalf("request %d, %v", request, ok)
+			}
+			live[request] = w
+		} else {
+			for request, w := range live {
+				s.remove(w)
+				delete(live, request)
+				dead = append(dead, request)
+				break
+			}
+		}
+		if s.used() != len(live) {
+			t.Fatalf("%d in use, %d live", s.used(), len(live))
+		}
+	}
+	for request, w := range live {
+		if s.get(request) != w {
+			t.Fatal("a live request does not find its waiter")
+		}
+	}
+	for _, request := range append(dead, 0, 1<<40) {
+		if w := s.get(request); w != nil && live[request] == nil {
+			t.Fatal("a dead request finds a waiter")
+		}
+	}
+	for s.used() < max {
+		s.add(&waiter{}, max)
+	}
+	if _, ok := s.add(&waiter{}, max); ok {
+		t.Fatal("more waiters than the limit")
+	}
+}
+
+func TestDeadlineHeap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	var h deadlineHeap
+	var all []*group
+	for i := range 200 {
+		g := &group{id: smr.GroupID(i + 1)}
+		all = append(all, g)
+		h.push(g, smr.Instant(rng.IntN(50)))
+	}
+	check := func() {
+		for i, e := range h {
+			if e.g.heapPos != i || i > 0 && h.less(i, (i-1)/2) {
+				t.Fatalf("entry %d is out of place", i)
+			}
+		}
+	}
+	check()
+	for range 2000 {
+		g := all[rng.IntN(len(all))]
+		h.fix(g, smr.Instant(rng.IntN(50)))
+		check()
+	}
+	for len(h) > 0 {
+		h.remove(h[rng.IntN(len(h))].g)
+		check()
+	}
+}
+
+// "Inboxes are bounded. Full means ErrBusy at once."
+func TestInboxBounds(t *testing.T) {
+	wakes := 0
+	in := inbox{bytesMax: 1000, wake: func() { wakes++ }}
+	for range 3 {
+		n, m := 0, 0
+		for {
+			w := &waiter{entry: smr.Entry{Data: make([]byte, 20)}}
+			if err := in.request(w); err != nil {
+				if !errors.Is(err, ErrBusy) {
+					t.Fatal(err)
+				}
+				break
+			}
+			n++
+		}
+		for in.frame(1, make([]byte, 100)) == nil {
+			m++
+		}
+		if n != 10 || m != 10 {
+			t.Fatalf("%d requests of 100 bytes and %d frames of 100 bytes fit 1000 bytes each", n, m)
+		}
+		var l letters
+		in.swap(&l)
+		if len(l.requests) != n || len(l.frames) != m || !in.empty() {
+			t.Fatal("the letters are not what was put in")
+		}
+	}
+	if wakes != 3 {
+		t.Errorf("woken %d times for three times something in an empty inbox", wakes)
+	}
+	in.stop(ErrStopped)
+	if err := in.request(&waiter{}); !errors.Is(err, ErrStopped) {
+		t.Error(err)
+	}
+}

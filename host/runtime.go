@@ -1,0 +1,258 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/quorate/quorate/raft"
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/wal"
+	"github.com/quorate/quorate/wire"
+)
+
+// Env is what a Runtime takes from outside and a simulator puts in its place.
+type Env struct {
+	// Sender takes frames to the other hosts.
+	Sender Sender
+	// Seed of everything that is random: election timeouts, the host's name in
+	// entries. It must differ between hosts and between lives of a host.
+	Seed uint64
+	// WakeShard, WakeSyncer, WakeFetcher and WakeWorker are called, from any
+	// goroutine, when the turn of that number would find work. Nil: nobody is
+	// told, and the caller asks HasWork.
+	WakeShard, WakeSyncer, WakeFetcher, WakeWorker func(number int)
+	// Without takes protections away. Only a simulation may.
+	Without Protections
+	// Now measures how long syncs take, for Stats. Nil: they are not measured.
+	Now func() smr.Instant
+	// WatchDigest, if set, is told the digest of a group's state after each
+	// batch that was applied.
+	WatchDigest func(g smr.GroupID, applied uint64, digest [16]byte)
+}
+
+// Protections that can be taken away so that a simulation finds out what they
+// protect from. The zero value takes none away.
+type Protections struct {
+	// Core is passed on to every core.
+	Core []raft.Option
+	// Fence: proposals of an earlier term are not proposed again.
+	Fence bool
+	// FenceTerm: a leader takes forwarded proposals in any term.
+	FenceTerm bool
+	// ApplyWait: reads do not wait until their index is applied.
+	ApplyWait bool
+	// Sync: the log acknowledges without syncing.
+	Sync bool
+}
+
+// Runtime is a host without goroutines and without a clock. Every method but
+// Deliver, and the requests of its groups, is for one goroutine at a time per
+// part: see Shard, Syncer, Fetcher, Worker.
+type Runtime struct {
+	cfg     Config
+	env     Env
+	shards  []*Shard
+	workers []*Worker
+}
+
+// NewRuntime opens the logs under cfg.Dir. cfg.Listen, Listener and TLS are not
+// used.
+func NewRuntime(cfg Config, env Env) (*Runtime, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	rt := &Runtime{cfg: cfg, env: env}
+	for i := range cfg.ApplyWorkers {
+		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i)})
+	}
+	for i := range cfg.Shards {
+		s, err := rt.newShard(i)
+		if err != nil {
+			return nil, errors.Join(err, rt.Close())
+		}
+		rt.shards = append(rt.shards, s)
+	}
+	return rt, nil
+}
+
+func wakeOf(wake func(int), number int) func() {
+	if wake == nil {
+		return func() {}
+	}
+	return func() { wake(number) }
+}
+
+func (rt *Runtime) newShard(number int) (*Shard, error) {
+	cfg := &rt.cfg
+	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
+		Identity:       wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
+		Shard:          uint32(number),
+		SegmentBytes:   cfg.SegmentBytes,
+		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
+		Logger:         cfg.Logger,
+		Now:            rt.env.Now,
+		NoSync:         rt.env.Without.Sync,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)
+	}
+	s := &Shard{
+		id:      cfg.ID,
+		number:  uint32(number),
+		origin:  mix(rt.env.Seed, uint64(number)) | 1,
+		cfg:     cfg,
+		without: rt.env.Without,
+		log:     log,
+		groups:  map[smr.GroupID]*group{},
+		sweepAt: smr.Never,
+		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
+		digest:  rt.env.WatchDigest,
+	}
+	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}
+	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
+	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}
+	return s, nil
+}
+
+// mix is the finaliser of SplitMix64 over two numbers: it makes independent
+// seeds from one.
+func mix(a, b uint64) uint64 {
+	z := a + (b+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// Shards, Syncers, Fetchers and Workers are the parts that take turns; a shard's
+// syncer and fetcher have its number.
+func (rt *Runtime) Shards() []*Shard { return rt.shards }
+
+// Workers apply committed entries.
+func (rt *Runtime) Workers() []*Worker { return rt.workers }
+
+// Syncer writes the shard's log.
+func (s *Shard) Syncer() *Syncer { return s.syncer }
+
+// Fetcher reads the shard's log.
+func (s *Shard) Fetcher() *Fetcher { return s.fetcher }
+
+// Deliver takes a frame that a peer sent. The runtime owns b from then on. Any
+// goroutine; ErrBusy says that the frame was dropped.
+func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
+	shard, err := wire.FrameShard(b)
+	if err != nil {
+		return err
+	}
+	if int(shard) >= len(rt.shards) {
+		return fmt.Errorf("%w: host %d has at least %d shards, this one %d; all hosts of a cluster need the same number", ErrConfig, from, shard+1, len(rt.shards))
+	}
+	return rt.shards[shard].inbox.frame(from, b)
+}
+
+// PeerDown tells the groups that the connection to a peer broke: they need not
+// wait for a timeout to find out. Any goroutine.
+func (rt *Runtime) PeerDown(peer smr.ReplicaID) {
+	for _, s := range rt.shards {
+		s.inbox.put(func(l *letters) {
+			l.control = append(l.control, func(now smr.Instant) { s.peerDown(now, peer) })
+		})
+	}
+}
+
+func (s *Shard) peerDown(now smr.Instant, peer smr.ReplicaID) {
+	for _, e := range slices.Clone(s.deadlines) {
+		if e.g.failed != nil {
+			continue
+		}
+		e.g.guard(func() {
+			if e.g.core.State().Leader == peer {
+				e.g.core.LeaderLost(now, peer)
+			} else {
+				e.g.core.Unreachable(peer)
+			}
+		})
+		s.activate(e.g)
+	}
+}
+
+// shardOf is the shard that a group lives on.
+func (rt *Runtime) shardOf(g smr.GroupID) *Shard {
+	return rt.shards[uint64(g)%uint64(len(rt.shards))]
+}
+
+// StartGroup starts a replica of a group. It must not run together with a turn
+// of the group's shard.
+func (rt *Runtime) StartGroup(cfg GroupConfig, now smr.Instant) (*Group, error) {
+	if err := cfg.check(rt.cfg.ID); err != nil {
+		return nil, err
+	}
+	s := rt.shardOf(cfg.ID)
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	if s.groups[cfg.ID] != nil {
+		return nil, fmt.Errorf("%w: %d", ErrGroupExists, cfg.ID)
+	}
+	applied, err := cfg.Machine.Open()
+	if err != nil {
+		return nil, fmt.Errorf("opening the state machine of group %d: %w", cfg.ID, err)
+	}
+	g, err := s.newGroup(cfg, applied, now)
+	if err != nil {
+		return nil, errors.Join(err, cfg.Machine.Close())
+	}
+	g.worker = rt.workers[uint64(cfg.ID)%uint64(len(rt.workers))]
+	s.groups[cfg.ID] = g
+	s.deadlines.push(g, g.core.Deadline())
+	s.activate(g)
+	g.publish()
+	return &Group{rt: rt, g: g}, nil
+}
+
+func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*group, error) {
+	state, ok := s.log.State(cfg.ID)
+	if !ok {
+		if applied != 0 {
+			return nil, fmt.Errorf("%w: the state machine of group %d has applied %d entries, but the log knows no such group: they do not belong together, or the log was lost", ErrConfig, cfg.ID, applied)
+		}
+		s.log.Create(cfg.ID, cfg.Members)
+		state = smr.LogState{Snapshot: smr.SnapshotMeta{Configuration: cfg.Members}}
+	}
+	if applied > state.Last {
+		return nil, fmt.Errorf("%w: the state machine of group %d has applied %d entries, but its log ends at %d: they do not belong together, or the log was cut", ErrConfig, cfg.ID, applied, state.Last)
+	}
+	rc := s.cfg.Raft
+	rc.Group, rc.ID = cfg.ID, s.id
+	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
+	rc.Seed = mix(s.origin, uint64(cfg.ID))
+	core, err := raft.New(rc, raft.Start{LogState: state, Applied: applied}, now, s.without.Core...)
+	if err != nil {
+		return nil, fmt.Errorf("group %d: %w", cfg.ID, err)
+	}
+	g := &group{id: cfg.ID, shard: s, core: core, machine: cfg.Machine, applied: applied}
+	g.reads.lastTicket = mix(s.origin, ^uint64(cfg.ID)) >> 1
+	g.view.applied.Store(applied)
+	return g, nil
+}
+
+// Close closes the logs and the state machines, without waiting for anything.
+// Nothing may run any more. What the syncer has not written is lost, as in a
+// crash; nothing of it was acknowledged.
+func (rt *Runtime) Close() error {
+	var errs []error
+	for _, s := range rt.shards {
+		s.inbox.stop(ErrStopped)
+		for _, e := range s.deadlines {
+			e.g.fail(ErrStopped)
+			errs = append(errs, e.g.machine.Close())
+		}
+		s.inbox.swap(&s.letters)
+		for _, w := range s.letters.requests {
+			w.complete(smr.Result{}, ErrStopped)
+		}
+		errs = append(errs, s.log.Close())
+	}
+	return errors.Join(errs...)
+}

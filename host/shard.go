@@ -1,0 +1,339 @@
+package host
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/wal"
+	"github.com/quorate/quorate/wire"
+)
+
+// Shard runs many groups in one loop over one log. Everything that it owns is
+// used by its turns alone: there is no lock but the inbox's.
+type Shard struct {
+	id      smr.ReplicaID
+	number  uint32
+	origin  uint64 // names this life of the host in entries
+	cfg     *Config
+	without Protections
+
+	inbox   inbox
+	letters letters
+	log     *wal.Log
+	syncer  *Syncer
+	fetcher *Fetcher
+	out     outbox
+	reader  wire.Reader
+	item    wire.Item
+
+	groups    map[smr.GroupID]*group
+	active    []*group
+	running   []*group // the half of active that the turn works on
+	deadlines deadlineHeap
+	waiters   slab
+	sweepAt   smr.Instant // when deadlines of waiters are looked at again
+	jobs      []*applyJob
+	failed    error
+	digest    func(g smr.GroupID, applied uint64, digest [16]byte)
+	closed    <-chan struct{} // nil in a simulation
+
+	metrics shardMetrics
+}
+
+// shardMetrics are counters that anyone may read.
+type shardMetrics struct {
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
+}
+
+// sweepEvery is how often waiters are looked at for their deadlines.
+const sweepEvery = 20e6 // ns
+
+// Turn is the whole runtime: what came in goes to the groups it concerns; every
+// group that has work takes a turn; what they want written goes to the log as
+// one batch, what they want said to each peer as one frame. It returns when the
+// shard wants its next turn at the latest; anything put into its inbox wants one
+// at once.
+func (s *Shard) Turn(now smr.Instant) smr.Instant {
+	s.metrics.turns.Add(1)
+	s.inbox.swap(&s.letters)
+	s.receive(now, &s.letters)
+	for len(s.deadlines) > 0 && s.deadlines[0].at <= now {
+		g := s.deadlines[0].g
+		s.deadlines.fix(g, smr.Never)
+		s.activate(g)
+	}
+	if s.sweepAt <= now {
+		s.sweep(now)
+	}
+	s.running, s.active = s.active, s.running[:0]
+	for _, g := range s.running {
+		g.turn(now)
+		if g.again {
+			s.activate(g)
+		}
+		if g.failed == nil {
+			s.deadlines.fix(g, g.core.Deadline())
+		} else {
+			s.deadlines.fix(g, smr.Never)
+		}
+	}
+	if s.log.Pending() {
+		s.syncer.wake()
+	}
+	s.out.flush()
+	return s.next(now)
+}
+
+// HasWork reports whether a turn now would find something, whatever the time.
+func (s *Shard) HasWork() bool { return len(s.active) > 0 || !s.inbox.empty() }
+
+// next is when the shard wants a turn although nothing comes in.
+func (s *Shard) next(now smr.Instant) smr.Instant {
+	if len(s.active) > 0 {
+		return now
+	}
+	next := s.sweepAt
+	if len(s.deadlines) > 0 && s.deadlines[0].at < next {
+		next = s.deadlines[0].at
+	}
+	return next
+}
+
+func (s *Shard) activate(g *group) {
+	if !g.active {
+		g.active = true
+		s.active = append(s.active, g)
+	}
+}
+
+// receive carries what came in to the groups that it concerns.
+func (s *Shard) receive(now smr.Instant, l *letters) {
+	for _, f := range l.control {
+		f(now)
+	}
+	if l.logErr != nil {
+		s.fail(fmt.Errorf("%w: %w", ErrLogFailed, l.logErr))
+	}
+	for _, a := range l.acks {
+		if g := s.groups[a.Group]; g != nil && g.failed == nil {
+			g.guard(func() { g.core.Persisted(a.Seq) })
+			s.activate(g)
+		}
+	}
+	for _, job := range l.applied {
+		if g := job.group; g.failed == nil {
+			g.guard(func() { g.appliedUpTo(job) })
+			s.activate(g)
+		}
+		s.putJob(job)
+	}
+	for _, f := range l.frames {
+		s.frame(now, f.from, f.b)
+	}
+	for _, job := range l.fetched {
+		if g := job.group; g.failed == nil {
+			g.guard(func() { g.core.Fetched(job.want.To, job.entries, job.err) })
+			s.activate(g)
+		}
+	}
+	for _, w := range l.requests {
+		s.request(now, w)
+	}
+}
+
+// guard runs f and stops the group alone if its core finds a violated invariant.
+func (g *group) guard(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			g.fail(fmt.Errorf("core panicked: %v", r))
+		}
+	}()
+	f()
+}
+
+// request takes a client's request.
+func (s *Shard) request(now smr.Instant, w *waiter) {
+	g := w.group
+	if g.failed != nil {
+		w.complete(smr.Result{}, g.failed)
+		return
+	}
+	if s.sweepAt == smr.Never {
+		s.sweepAt = now.Add(sweepEvery)
+	}
+	s.activate(g)
+	if w.read {
+		s.metrics.reads.Add(1)
+		g.reads.fresh = append(g.reads.fresh, w)
+		return
+	}
+	s.metrics.proposals.Add(1)
+	request, ok := s.waiters.add(w, s.cfg.RequestsMax)
+	if !ok || s.congested() {
+		if ok {
+			s.waiters.remove(w)
+		}
+		s.metrics.busy.Add(1)
+		w.complete(smr.Result{}, ErrBusy)
+		return
+	}
+	w.entry.Origin, w.entry.Request = s.origin, request
+	g.pending = append(g.pending, w)
+}
+
+// congested says that the log cannot keep up: what would add to it is refused.
+func (s *Shard) congested() bool { return s.log.Buffered() > s.cfg.LogBufferBytesMax }
+
+// frame takes what a peer sent in one of its turns. A frame that cannot be read
+// is dropped from the bad item on, and counted.
+func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
+	s.metrics.frames.Add(1)
+	if s.congested() {
+		s.metrics.droppedFrames.Add(1)
+		return
+	}
+	if _, err := s.reader.Reset(b); err != nil {
+		s.badFrame(from, err)
+		return
+	}
+	for {
+		ok, err := s.reader.Next(&s.item)
+		if err != nil {
+			s.badFrame(from, err)
+			return
+		}
+		if !ok {
+			s.item.Clear()
+			return
+		}
+		s.deliver(now, from, &s.item)
+	}
+}
+
+func (s *Shard) badFrame(from smr.ReplicaID, err error) {
+	if s.metrics.badFrames.Add(1) == 1 {
+		s.cfg.Logger.Warn("a peer sent a frame that cannot be read; is it of another version?", "peer", from, "err", err)
+	}
+}
+
+// deliver takes one item of a frame.
+func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
+	g := s.groups[groupOf(it)]
+	if g == nil || g.failed != nil {
+		return
+	}
+	s.activate(g)
+	g.guard(func() {
+		switch it.Kind {
+		case wire.KindMessage:
+			if it.Message.From == from && it.Message.To == s.id {
+				g.core.Step(now, &it.Message)
+			}
+		case wire.KindForward:
+			g.forwarded(now, from, &it.Forward)
+		case wire.KindForwardReject:
+			g.rejected(&it.ForwardReject)
+		case wire.KindReadAsk:
+			g.readAsked(now, from, &it.ReadAsk)
+		case wire.KindReadReply:
+			g.readIndexKnown(it.ReadReply.Ticket, it.ReadReply.Index, it.ReadReply.OK)
+		}
+	})
+}
+
+// groupOf is the group that an item is for.
+func groupOf(it *wire.Item) smr.GroupID {
+	switch it.Kind {
+	case wire.KindMessage:
+		return it.Message.Group
+	case wire.KindForward:
+		return it.Forward.Group
+	case wire.KindForwardReject:
+		return it.ForwardReject.Group
+	case wire.KindReadAsk:
+		return it.ReadAsk.Group
+	case wire.KindReadReply:
+		return it.ReadReply.Group
+	}
+	return 0
+}
+
+// sweep gives up the requests whose deadline has passed, and asks again for
+// reads whose question or answer was lost.
+func (s *Shard) sweep(now smr.Instant) {
+	waiting := false
+	for i := range s.waiters.slots {
+		w := s.waiters.slots[i].w
+		if w == nil {
+			continue
+		}
+		if w.term == 0 || w.deadline > now {
+			waiting = true
+			continue
+		}
+		s.waiters.remove(w)
+		w.complete(smr.Result{}, ErrOutcomeUnknown)
+	}
+	for _, e := range s.deadlines {
+		g := e.g
+		if g.failed != nil {
+			continue
+		}
+		g.reaskReads(now)
+		g.expireReads(now)
+		g.expirePending(now)
+		if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
+			s.activate(g)
+		}
+		waiting = waiting || g.reads.waiting()
+	}
+	s.sweepAt = smr.Never
+	if waiting {
+		s.sweepAt = now.Add(sweepEvery)
+	}
+}
+
+// expirePending gives up the proposals that no leader was asked to take in time.
+func (g *group) expirePending(now smr.Instant) {
+	g.pending = slices.DeleteFunc(g.pending, func(w *waiter) bool {
+		if w.deadline > now {
+			return false
+		}
+		g.shard.waiters.remove(w)
+		w.complete(smr.Result{}, ErrNoLeader)
+		return true
+	})
+}
+
+// fail stops all groups of the shard: its log is gone.
+func (s *Shard) fail(err error) {
+	if s.failed != nil {
+		return
+	}
+	s.failed = err
+	s.inbox.stop(err)
+	s.cfg.Logger.Error("the shard has stopped", "shard", s.number, "err", err)
+	for _, e := range s.deadlines {
+		e.g.fail(err)
+	}
+}
+
+func (s *Shard) takeJob(g *group) *applyJob {
+	n := len(s.jobs)
+	if n == 0 {
+		return &applyJob{group: g}
+	}
+	job := s.jobs[n-1]
+	s.jobs = s.jobs[:n-1]
+	job.group = g
+	return job
+}
+
+func (s *Shard) putJob(job *applyJob) {
+	if len(s.jobs) < 64 && cap(job.entries) <= 1<<16 {
+		job.recycle()
+		s.jobs = append(s.jobs, job)
+	}
+}

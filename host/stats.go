@@ -1,0 +1,63 @@
+package host
+
+import (
+	"github.com/quorate/quorate/transport"
+	"github.com/quorate/quorate/wal"
+)
+
+// Stats are counters of a host since it was opened, over all its shards.
+type Stats struct {
+	// Turns taken, and in them: Proposals and Reads of this host's clients;
+	// Committed entries; proposals Forwarded to a leader elsewhere; proposals
+	// Reproposed because the term that took them lost them; requests refused
+	// with ErrBusy.
+	Turns, Proposals, Reads, Committed, Forwarded, Reproposed, Busy uint64
+	// Frames from peers; of them BadFrames could not be read, and DroppedFrames
+	// were dropped because the log could not keep up.
+	Frames, BadFrames, DroppedFrames uint64
+	// Log is the sum over the shards' logs; of SyncTimeMax and SyncTimeLast the
+	// largest.
+	Log wal.Stats
+	// Peers are the connections to the other hosts.
+	Peers []transport.PeerStats
+}
+
+// Stats may be called at any time by any goroutine.
+func (h *Host) Stats() Stats {
+	st := h.rt.Stats()
+	st.Peers = h.transport.Stats()
+	return st
+}
+
+// Stats of the runtime's own parts.
+func (rt *Runtime) Stats() (st Stats) {
+	for _, s := range rt.shards {
+		m := &s.metrics
+		st.Turns += m.turns.Load()
+		st.Proposals += m.proposals.Load()
+		st.Reads += m.reads.Load()
+		st.Committed += m.committed.Load()
+		st.Forwarded += m.forwarded.Load()
+		st.Reproposed += m.reproposed.Load()
+		st.Busy += m.busy.Load()
+		st.Frames += m.frames.Load()
+		st.BadFrames += m.badFrames.Load()
+		st.DroppedFrames += m.droppedFrames.Load()
+		addLog(&st.Log, s.log.Stats())
+	}
+	return st
+}
+
+func addLog(sum *wal.Stats, l wal.Stats) {
+	sum.Segments += l.Segments
+	sum.Bytes += l.Bytes
+	sum.LiveBytes += l.LiveBytes
+	sum.Recycled += l.Recycled
+	sum.Syncs += l.Syncs
+	sum.SyncedBytes += l.SyncedBytes
+	sum.MovedBytes += l.MovedBytes
+	sum.SyncTime += l.SyncTime
+	sum.SyncTimeMax = max(sum.SyncTimeMax, l.SyncTimeMax)
+	sum.SyncTimeLast = max(sum.SyncTimeLast, l.SyncTimeLast)
+	sum.NoSpace = sum.NoSpace || l.NoSpace
+}

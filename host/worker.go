@@ -1,0 +1,125 @@
+package host
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// applyJob is a run of committed entries of one group on its way through a
+// worker and back to the shard, which reuses it.
+//
+// Invariant: waiters[i] waits for entries[i], nil if nobody does; the worker
+// completes them.
+type applyJob struct {
+	group   *group
+	entries []smr.Committed
+	waiters []*waiter
+	bytes   int
+	// Set by the worker.
+	last   uint64
+	digest [16]byte
+	err    error
+}
+
+// recycle drops what the job points to and keeps its memory.
+func (j *applyJob) recycle() {
+	clear(j.entries)
+	clear(j.waiters)
+	*j = applyJob{entries: j.entries[:0], waiters: j.waiters[:0]}
+}
+
+// Worker applies the committed entries of the groups that are assigned to it.
+// Turn is called by one goroutine at a time.
+type Worker struct {
+	wake func()
+
+	mu    sync.Mutex
+	queue []*applyJob // at most one for each group: later entries join it
+
+	taken []*applyJob // owned by Turn
+}
+
+// push queues the entries of job, joining a job of the same group that still
+// waits. It reports whether the worker took the job itself: if not, job is free
+// for reuse.
+func (w *Worker) push(job *applyJob) bool {
+	w.mu.Lock()
+	if q := job.group.queued; q != nil {
+		q.entries = append(q.entries, job.entries...)
+		q.waiters = append(q.waiters, job.waiters...)
+		w.mu.Unlock()
+		return false
+	}
+	job.group.queued = job
+	w.queue = append(w.queue, job)
+	first := len(w.queue) == 1
+	w.mu.Unlock()
+	if first {
+		w.wake()
+	}
+	return true
+}
+
+// HasWork reports whether Turn would do something.
+func (w *Worker) HasWork() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) > 0
+}
+
+// Turn applies everything that is queued, answers those who wait for it, and
+// reports whether there was anything.
+func (w *Worker) Turn() bool {
+	w.mu.Lock()
+	w.taken, w.queue = w.queue, w.taken[:0]
+	for _, job := range w.taken {
+		job.group.queued = nil
+	}
+	w.mu.Unlock()
+	for i, job := range w.taken {
+		w.taken[i] = nil
+		w.apply(job)
+	}
+	return len(w.taken) > 0
+}
+
+// apply runs one job and sends it back to the shard.
+func (w *Worker) apply(job *applyJob) {
+	g := job.group
+	job.last = job.entries[len(job.entries)-1].Index
+	if g.machineErr == nil {
+		g.machineErr = applyBatch(g.machine, job.entries)
+	}
+	job.err = g.machineErr
+	if job.err == nil {
+		_, job.digest = g.machine.Digest()
+		g.view.applied.Store(job.last)
+		if watch := g.shard.digest; watch != nil {
+			watch(g.id, job.last, job.digest)
+		}
+	}
+	for i, wt := range job.waiters {
+		switch {
+		case wt == nil:
+		case job.err != nil:
+			wt.complete(smr.Result{}, fmt.Errorf("%w: %w: %w", ErrOutcomeUnknown, ErrGroupFailed, job.err))
+		default:
+			wt.complete(job.entries[i].Result, nil)
+		}
+	}
+	g.shard.inbox.put(func(l *letters) { l.applied = append(l.applied, job) })
+}
+
+// applyBatch applies entries and turns a panic of the state machine into an
+// error: it must not take other groups down.
+func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("state machine panicked on entries %d to %d: %v\n%s", entries[0].Index, entries[len(entries)-1].Index, r, debug.Stack())
+		}
+	}()
+	return m.Apply(entries)
+}
