@@ -1,0 +1,129 @@
+package etcdapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/kv"
+	"github.com/quorate/quorate/smr"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/status"
+)
+
+// hosts starts three hosts, each with a store and a server, and returns their
+// clients and groups.
+func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	listeners, peers := map[smr.ReplicaID]net.Listener{}, map[smr.ReplicaID]string{}
+	var members []Member
+	for id := smr.ReplicaID(1); id <= 3; id++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[id], peers[id] = l, l.Addr().String()
+		members = append(members, Member{ID: uint64(id), Name: fmt.Sprint(id)})
+	}
+	for id := smr.ReplicaID(1); id <= 3; id++ {
+		h, err := host.Open(host.Config{
+			ID: id, Cluster: testCluster, Dir: t.TempDir(), Listener: listeners[id], Peers: peers, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Close() })
+		store := kv.New(kv.Config{FS: vfs.NewMem(), Dir: "kv", Group: 1, Logger: quiet})
+		g, err := h.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1, 2, 3), Machine: store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(Config{Group: HostGroup(g), Store: store, Cluster: testCluster, Member: uint64(id),
+			Members: func() []Member { return members }, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients, groups = append(clients, serve(t, s)), append(groups, g)
+	}
+	return clients, groups
+}
+
+// TestOnHosts: the API over the real runtime. What a client has written through
+// one member, every other reads, and all members have one state.
+func TestOnHosts(t *testing.T) {
+	clients, _ := hosts(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 30 {
+		k := fmt.Appendf(nil, "k%d", i)
+		put, err := clients[i%3].Put(ctx, &pb.PutRequest{Key: k, Value: k})
+		if err != nil {
+			t.Fatalf("put %d: %v", i, err)
+		}
+		if want := int64(i + 2); put.Header.Revision != want || put.Header.MemberId != uint64(i%3+1) || put.Header.RaftTerm == 0 {
+			t.Fatalf("put %d has header %v", i, put.Header)
+		}
+		got, err := clients[(i+1)%3].Range(ctx, &pb.RangeRequest{Key: k})
+		if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != string(k) {
+			t.Fatalf("get %d on another member: %v, %v", i, got, err)
+		}
+	}
+	var hash uint32
+	for i, c := range clients {
+		if _, err := c.Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+		h, err := c.maintenance.HashKV(ctx, &pb.HashKVRequest{Revision: 31})
+		if err != nil || i > 0 && h.Hash != hash {
+			t.Fatalf("member %d has hash %v, another %d: %v", i+1, h, hash, err)
+		}
+		hash = h.Hash
+		st, err := c.maintenance.Status(ctx, &pb.StatusRequest{})
+		if err != nil || st.Leader == 0 || st.RaftTerm == 0 || st.RaftIndex < 30 || st.RaftAppliedIndex < 30 || st.RaftAppliedIndex > st.RaftIndex {
+			t.Errorf("member %d has status %v, %v", i+1, st, err)
+		}
+	}
+}
+
+// TestMoveLeaderOnHosts: the leader hands over to a member that is named, and
+// requests go on.
+func TestMoveLeaderOnHosts(t *testing.T) {
+	clients, groups := hosts(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := clients[0].Put(ctx, key("a")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		st, err := clients[0].maintenance.Status(ctx, &pb.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leader := int(st.Leader - 1)
+		target := (leader + 1) % 3
+		_, err = clients[target].maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(leader + 1)})
+		if err == nil {
+			t.Error("a follower has moved the leader")
+		}
+		_, err = clients[leader].maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(target + 1)})
+		if err != nil {
+			t.Fatalf("move from %d to %d: %v", leader+1, target+1, status.Convert(err).Message())
+		}
+		if to := groups[leader].Status().Leader; to != smr.ReplicaID(target+1) {
+			t.Errorf("the leader is %d, not %d", to, target+1)
+		}
+		for i := range clients {
+			if _, err := clients[i].Put(ctx, key("a")); err != nil {
+				t.Errorf("put on %d after the move: %v", i+1, err)
+			}
+		}
+		if _, err := clients[0].Range(ctx, &pb.RangeRequest{Key: []byte("a")}); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package kv
+
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// resultBytes is what most results fit into.
+const resultBytes = 16
+
+// Apply applies a batch of entries as one pebble batch, or a few: a command that
+// must read data is preceded by a commit of what is pending. What it commits
+// becomes visible to readers at the end, as a whole.
+//
+// An error says that the store is broken, and every later call returns it: close
+// the store and open it again, or rebuild the replica.
+func (s *Store) Apply(batch []smr.Committed) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.applyBatch(batch); err != nil {
+		s.broken = fmt.Errorf("key-value store in %s, after entry %d: %w", s.cfg.Dir, s.w.st.applied, err)
+		return s.broken
+	}
+	return nil
+}
+
+// usable returns why the store cannot be used, or nil. Under mu.
+func (s *Store) usable() error {
+	if s.db == nil {
+		return ErrClosed
+	}
+	if s.broken == nil {
+		if err := s.background.Load(); err != nil {
+			s.broken = fmt.Errorf("key-value store in %s, in the background: %w", s.cfg.Dir, *err)
+		}
+	}
+	return s.broken
+}
+
+// backgroundError is called by pebble when a flush or a compaction failed.
+func (s *Store) backgroundError(err error) {
+	s.background.CompareAndSwap(nil, &err)
+}
+
+func (s *Store) applyBatch(batch []smr.Committed) error {
+	w := &s.w
+	wanted := 0
+	for i := range batch {
+		if batch[i].Wanted || batch[i].Session != 0 {
+			wanted++
+		}
+	}
+	results := make([]byte, 0, wanted*resultBytes)
+	for i := range batch {
+		e := &batch[i]
+		if e.Index != w.st.applied+1 {
+			return fmt.Errorf("entry %d: %w", e.Index, ErrGap)
+		}
+		if e.Kind == smr.KindCommand {
+			wanted := e.Wanted || e.Session != 0
+			n := len(results)
+			var err error
+			if results, err = s.applyCommand(e.Data, wanted, results); err != nil {
+				return fmt.Errorf("entry %d: %w", e.Index, err)
+			}
+			if wanted {
+				e.Result.Data = results[n:len(results):len(results)]
+			}
+		}
+		w.st.applied = e.Index
+		if w.indexed {
+			if err := s.commit(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	// Work in proportion to what was applied, so that removal keeps up.
+	if _, err := s.sweep(s.cfg.SweepEntries + 2*len(batch)); err != nil {
+		return err
+	}
+	if err := s.commit(); err != nil {
+		return err
+	}
+	s.publish()
+	return nil
+}
+
+// publish makes the committed state visible to readers. The order matters to
+// acquire: the revision first.
+func (s *Store) publish() {
+	st := &s.w.st
+	s.revision.Store(st.revision)
+	s.compact.Store(st.compact)
+	s.applied.Store(st.applied)
+	s.keys.Store(st.keys)
+	s.liveBytes.Store(st.bytes)
+	s.swept.Store(st.swept)
+}
+
+// applyCommand applies one command and appends its result to dst if wanted. The
+// result's error is the same on every replica; the error returned is not a
+// result but a fault of this store.
+func (s *Store) applyCommand(data []byte, wanted bool, dst []byte) ([]byte, error) {
+	c := &s.w.cmd
+	r := Result{}
+	r.Err = DecodeCommand(data, c)
+	if r.Err == nil {
+		r.Kind = c.Kind
+		r.Err = s.execute(c, wanted, &r)
+		if r.Err != nil && !isResult(r.Err) {
+			return dst, r.Err
+		}
+	}
+	if s.w.sub > 0 {
+		if r.Err != nil {
+			return dst, fmt.Errorf("command with an error left %d changes: %w", s.w.sub, smr.ErrCorrupt)
+		}
+		s.w.st.revision++
+		s.w.sub = 0
+	}
+	if wanted {
+		dst = AppendResult(dst, &r)
+	}
+	return dst, nil
+}
+
+// execute runs a decoded command. When it returns an error that is a result, it
+// has changed nothing.
+func (s *Store) execute(c *Command, wanted bool, r *Result) error {
+	switch c.Kind {
+	case CommandPut:
+		if err := c.Put.Check(); err != nil {
+			return err
+		}
+		if err := s.checkPut(&c.Put); err != nil {
+			return err
+		}
+		return s.runPut(&c.Put, wanted, &r.Put)
+	case CommandDeleteRange:
+		if err := c.DeleteRange.Check(); err != nil {
+			return err
+		}
+		return s.runDeleteRange(&c.DeleteRange, wanted, &r.DeleteRange)
+	case CommandTxn:
+		resp, err := s.txn(&c.Txn, wanted)
+		if err != nil {
+			return err
+		}
+		r.Txn = *resp
+		return nil
+	case CommandCompact:
+		r.Compact.Revision = s.w.st.revision
+		return s.w.st.compactTo(c.Compact.Revision)
+	}
+	return ErrBadCommand
+}
+
+// compactTo discards the history before revision: it cannot be read from now on.
+// The versions go later, in sweep.
+func (st *state) compactTo(revision int64) error {
+	switch {
+	case revision <= st.compact:
+		return ErrCompacted
+	case revision > st.revision:
+		return ErrFutureRev
+	}
+	st.compact = revision
+	return nil
+}

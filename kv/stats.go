@@ -1,0 +1,58 @@
+package kv
+
+import "context"
+
+// Stats are figures for metrics, of the last applied state.
+type Stats struct {
+	Revision, CompactRevision, SweptRevision int64
+	Applied                                  uint64
+	// Keys counts the live keys.
+	Keys int64
+	// BytesInUse are the bytes of live keys and their values, BytesOnDisk what
+	// pebble's files take, BytesInMemory what waits to be flushed.
+	BytesInUse, BytesOnDisk, BytesInMemory int64
+	// CacheBytes, CacheHits and CacheMisses are of the cache that puts use.
+	CacheBytes             int64
+	CacheHits, CacheMisses uint64
+	BlockHits, BlockMisses int64
+	Flushes, Compactions   int64
+	CompactionDebtBytes    int64
+	ReadAmplification      int
+}
+
+// Stats returns the figures. It is not for the hot path. A closed store has none.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return Stats{}
+	}
+	m := s.db.Metrics()
+	return Stats{
+		Revision: s.Revision(), CompactRevision: s.CompactRevision(), SweptRevision: s.SweptRevision(),
+		Applied: s.Applied(), Keys: s.keys.Load(), BytesInUse: s.liveBytes.Load(),
+		BytesOnDisk: int64(m.DiskSpaceUsage()), BytesInMemory: int64(m.MemTable.Size),
+		CacheBytes: s.w.cache.bytes(), CacheHits: s.w.cache.hits, CacheMisses: s.w.cache.misses,
+		BlockHits: m.BlockCache.Hits, BlockMisses: m.BlockCache.Misses,
+		Flushes: m.Flush.Count, Compactions: m.Compact.Count, CompactionDebtBytes: int64(m.Compact.EstimatedDebt),
+		ReadAmplification: m.ReadAmp(),
+	}
+}
+
+// Size returns the bytes on disk and those of live keys and values.
+func (s *Store) Size() (onDisk, inUse int64) {
+	st := s.Stats()
+	return st.BytesOnDisk, st.BytesInUse
+}
+
+// Defragment has pebble merge its files now and drop what is deleted. Nothing is
+// blocked meanwhile. Pebble does it by itself as it goes, unless the store is
+// deterministic.
+func (s *Store) Defragment(ctx context.Context) error {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+}
