@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorate/quorate/host"
+)
+
+// hostMetric is one counter or gauge of a host.
+type hostMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(*host.Stats) float64
+}
+
+func counter(name, help string, read func(*host.Stats) float64) hostMetric {
+	return hostMetric{prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.CounterValue, read}
+}
+
+func gauge(name, help string, read func(*host.Stats) float64) hostMetric {
+	return hostMetric{prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.GaugeValue, read}
+}
+
+// hostCollector shows what host.Stats counts, read when it is asked for.
+type hostCollector struct {
+	host    *host.Host
+	metrics []hostMetric
+
+	peerUp, peerSent, peerReceived, peerDropped, peerConnects *prometheus.Desc
+}
+
+func newHostCollector(h *host.Host) *hostCollector {
+	peer := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("quorate_peer_"+name, help, []string{"peer"}, nil)
+	}
+	return &hostCollector{
+		host: h,
+		metrics: []hostMetric{
+			counter("turns_total", "Turns that the shards have taken.", func(s *host.Stats) float64 { return float64(s.Turns) }),
+			counter("proposals_total", "Proposals of this member's clients.", func(s *host.Stats) float64 { return float64(s.Proposals) }),
+			counter("reads_total", "Linearizable reads of this member's clients.", func(s *host.Stats) float64 { return float64(s.Reads) }),
+			counter("committed_total", "Entries that this member has seen committed.", func(s *host.Stats) float64 { return float64(s.Committed) }),
+			counter("forwarded_total", "Proposals sent on to the leader.", func(s *host.Stats) float64 { return float64(s.Forwarded) }),
+			counter("reproposed_total", "Proposals made again because a change of leader had lost them.", func(s *host.Stats) float64 { return float64(s.Reproposed) }),
+			counter("busy_total", "Requests refused because a queue was full.", func(s *host.Stats) float64 { return float64(s.Busy) }),
+			counter("frames_total", "Frames received from the other members.", func(s *host.Stats) float64 { return float64(s.Frames) }),
+			counter("bad_frames_total", "Frames that could not be read.", func(s *host.Stats) float64 { return float64(s.BadFrames) }),
+			counter("dropped_frames_total", "Frames dropped because the log could not keep up.", func(s *host.Stats) float64 { return float64(s.DroppedFrames) }),
+			gauge("log_segments", "Segments of the log in use.", func(s *host.Stats) float64 { return float64(s.Log.Segments) }),
+			gauge("log_bytes", "Size of the segments in use.", func(s *host.Stats) float64 { return float64(s.Log.Bytes) }),
+			gauge("log_live_bytes", "Bytes of entries that are not compacted.", func(s *host.Stats) float64 { return float64(s.Log.LiveBytes) }),
+			counter("log_syncs_total", "Batches written and synced.", func(s *host.Stats) float64 { return float64(s.Log.Syncs) }),
+			counter("log_synced_bytes_total", "Bytes written and synced.", func(s *host.Stats) float64 { return float64(s.Log.SyncedBytes) }),
+			counter("log_sync_seconds_total", "Time spent in writing and syncing.", func(s *host.Stats) float64 { return s.Log.SyncTime.Seconds() }),
+			gauge("log_sync_seconds_max", "The longest time of one batch since the start.", func(s *host.Stats) float64 { return s.Log.SyncTimeMax.Seconds() }),
+			gauge("log_no_space", "1 if the disk of the log is full.", func(s *host.Stats) float64 { return float(s.Log.NoSpace) }),
+		},
+		peerUp:       peer("up", "1 if both directions of the connection stand."),
+		peerSent:     peer("sent_bytes_total", "Bytes sent to the peer."),
+		peerReceived: peer("received_bytes_total", "Bytes received from the peer."),
+		peerDropped:  peer("dropped_frames_total", "Frames for the peer that were dropped."),
+		peerConnects: peer("connects_total", "Connections made to the peer."),
+	}
+}
+
+func float(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Describe implements prometheus.Collector.
+func (c *hostCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range c.metrics {
+		ch <- m.desc
+	}
+	for _, d := range []*prometheus.Desc{c.peerUp, c.peerSent, c.peerReceived, c.peerDropped, c.peerConnects} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *hostCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.host.Stats()
+	for _, m := range c.metrics {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(&st))
+	}
+	for _, p := range st.Peers {
+		id := fmt.Sprintf("%x", p.ID)
+		ch <- prometheus.MustNewConstMetric(c.peerUp, prometheus.GaugeValue, float(p.Up), id)
+		ch <- prometheus.MustNewConstMetric(c.peerSent, prometheus.CounterValue, float64(p.BytesSent), id)
+		ch <- prometheus.MustNewConstMetric(c.peerReceived, prometheus.CounterValue, float64(p.BytesReceived), id)
+		ch <- prometheus.MustNewConstMetric(c.peerDropped, prometheus.CounterValue, float64(p.Dropped), id)
+		ch <- prometheus.MustNewConstMetric(c.peerConnects, prometheus.CounterValue, float64(p.Connects), id)
+	}
+}

@@ -1,0 +1,190 @@
+// Package datadir keeps a member's data directory and the identity in it.
+//
+//	DATA-DIR/
+//	  LOCK       held while a process uses the directory
+//	  identity   whose data this is; written once, replaced atomically
+//	  wal/       the log of the groups (package wal)
+//	  kv/        the key-value state machine (package kv)
+//
+// The file identity is text, for people too:
+//
+//	quorate data directory, format 1
+//	{"cluster":"cdf818194e3a8c32","member":"8e9e05c52164694d", ...}
+//	crc32c 1a2b3c4d
+//
+// The checksum is that of the two lines before it with their line feeds. The
+// identity is there before anything else is, and is synced: a directory with a
+// log and without an identity is damaged, and a log is never started in the
+// name of another member.
+package datadir
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/vfs"
+)
+
+var (
+	// ErrForeign: the directory holds the data of another member or cluster.
+	// Name another directory, or start with the settings that it was made with.
+	ErrForeign = errors.New("data directory belongs to another member")
+	// ErrDamaged: the directory does not hold what it must. Restore it from a
+	// backup, or remove it and add the member anew under another URL.
+	ErrDamaged = errors.New("data directory is damaged")
+	// ErrJoin: a member is to join an existing cluster and has no data.
+	ErrJoin = errors.New("joining an existing cluster is not supported yet")
+	// ErrEmpty: there is no data here.
+	ErrEmpty = errors.New("no data directory of quorate's")
+)
+
+// Identity says whose data a directory holds.
+type Identity struct {
+	// Cluster and Member are never zero.
+	Cluster uint64
+	Member  smr.ReplicaID
+	// Incarnation is drawn when the directory is made: a member that lost its
+	// directory and made a new one can be told from its former self.
+	Incarnation uint64
+	Name        string
+	// Members are those that the cluster began with, this one among them.
+	Members []Member
+}
+
+// Member is a member of the cluster.
+type Member struct {
+	ID   smr.ReplicaID
+	Name string
+	// PeerURL is scheme://host:port.
+	PeerURL string
+}
+
+func (id *Identity) String() string {
+	return fmt.Sprintf("member %x (%q) of cluster %x", uint64(id.Member), id.Name, id.Cluster)
+}
+
+// Request is what a server wants of a directory.
+type Request struct {
+	// Identity that the settings lead to; Incarnation is ignored.
+	Identity Identity
+	// Remembered says that nobody named the cluster's members: if the directory
+	// remembers some, they count.
+	Remembered bool
+	// Joining says that the member is to join a cluster that exists.
+	Joining bool
+}
+
+// Dir is a directory in use by this process.
+type Dir struct {
+	Identity Identity
+	// New says that the directory was made by Open.
+	New bool
+	// WAL and KV are the paths of the log and of the state machine.
+	WAL, KV string
+	lock    io.Closer
+}
+
+// Open makes or opens the directory at path and takes it for this process.
+// Errors wrap ErrForeign, ErrDamaged, ErrJoin or vfs.ErrLocked, or are the file
+// system's.
+func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
+	if err := makeDir(fsys, path); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", path, err)
+	}
+	lock, err := vfs.LockDir(fsys, path)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", path, err)
+	}
+	d := &Dir{WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
+	if err := d.identify(fsys, path, want); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close gives the directory free. Whatever uses WAL and KV must be closed.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
+	have, err := Read(fsys, path)
+	switch {
+	case errors.Is(err, ErrEmpty):
+		return d.begin(fsys, path, want)
+	case err != nil:
+		return err
+	}
+	w := &want.Identity
+	if want.Remembered && have.Name == w.Name {
+		d.Identity = *have
+		return nil
+	}
+	if have.Cluster != w.Cluster || have.Member != w.Member {
+		return fmt.Errorf("%w: %s holds %s, and the settings say %s; name another --data-dir, or give the --name, --initial-cluster and --initial-cluster-token that it was made with",
+			ErrForeign, path, have, w)
+	}
+	d.Identity = *w
+	d.Identity.Incarnation = have.Incarnation
+	if have.Name == w.Name && slices.Equal(have.Members, w.Members) {
+		return nil
+	}
+	// Names are for people and may change; ids and URLs are the same.
+	return write(fsys, path, &d.Identity)
+}
+
+// begin makes the identity of a new directory.
+func (d *Dir) begin(fsys vfs.FS, path string, want Request) error {
+	if want.Joining {
+		return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
+	}
+	d.Identity, d.New = want.Identity, true
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	d.Identity.Incarnation = binary.LittleEndian.Uint64(b[:]) | 1
+	return write(fsys, path, &d.Identity)
+}
+
+// Read returns the identity of the directory at path and changes nothing.
+// ErrEmpty says that the directory is missing or holds nothing.
+func Read(fsys vfs.FS, path string) (*Identity, error) {
+	f, err := fsys.Open(fsys.PathJoin(path, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, checkEmpty(fsys, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identity of %s: %w", path, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, identityBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("identity of %s: %w", path, err)
+	}
+	id, err := decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, fsys.PathJoin(path, fileName), err)
+	}
+	return id, nil
+}
+
+// checkEmpty says why a directory without an identity is none of ours.
+func checkEmpty(fsys vfs.FS, path string) error {
+	names, err := fsys.List(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data directory %s: %w", path, err)
+	}
+	for _, name := range names {
+		switch name {
+		case "wal", "kv":
+			return fmt.Errorf("%w: %s has %s/ and no file %s; restore it, or remove the directory and bring the member back under another URL", ErrDamaged, path, name, fileName)
+		case "member":
+			return fmt.Errorf("%w: %s holds the data of an etcd member; quorate cannot read it, name another --data-dir", ErrForeign, path)
+		}
+	}
+	return fmt.Errorf("%w at %s", ErrEmpty, path)
+}

@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Mark is a branch that the faults of a sweep should reach.
+type Mark uint8
+
+const (
+	MarkElection Mark = iota
+	MarkLeaderStepDown
+	MarkTermRaised
+	MarkTruncation
+	MarkAppendRejected
+	MarkVoteRefused
+	MarkBatchAppend
+	MarkLost
+	MarkDuplicated
+	MarkReordered
+	MarkCutFull
+	MarkCutPartial
+	MarkCutOneWay
+	MarkCutFlapping
+	MarkCutLeader
+	MarkCutShape
+	MarkCrash
+	MarkCrashLostWrite
+	MarkCrashKeptWrite
+	MarkCrashAll
+	MarkHunted
+	MarkPause
+	MarkClockJump
+	MarkStall
+	MarkFetchFollower
+	MarkFetchSelf
+	MarkSnapshotNeeded
+	MarkRestored
+	MarkCompacted
+	MarkReplay
+	MarkDurableMachine
+	MarkBusy
+	MarkNotLeader
+	MarkWrite
+	MarkWriteReplaced
+	MarkUnknown
+	MarkRead
+	MarkReadFailed
+	MarkHealedCore
+	MarkOutsiderSpeaks
+	MarkOutsiderHears
+	MarkFrame
+	MarkBrokenConnection
+	MarkCorruptFrame
+	MarkTornFrame
+	MarkForwarded
+	MarkReproposed
+	MarkFollowerRead
+	MarkCrashMidSync
+	MarkSyncFailed
+	MarkDiskFull
+	MarkSecondGroup
+	MarkPebble
+	markCount
+)
+
+var markNames = [markCount]string{
+	"election", "leader-step-down", "term-raised", "truncation", "append-rejected", "vote-refused", "batch-append",
+	"lost", "duplicated", "reordered", "cut-full", "cut-partial", "cut-one-way", "cut-flapping", "cut-leader", "cut-shape",
+	"crash", "crash-lost-write", "crash-kept-write", "crash-all", "hunted", "pause", "clock-jump", "stall",
+	"fetch-follower", "fetch-self", "snapshot-needed", "restored", "compacted", "replay", "durable-machine",
+	"busy", "not-leader", "write", "write-replaced", "unknown", "read", "read-failed",
+	"healed-core", "outsider-speaks", "outsider-hears",
+	"frame", "broken-connection", "corrupt-frame", "torn-frame", "forwarded", "reproposed", "follower-read",
+	"crash-mid-sync", "sync-failed", "disk-full", "second-group", "pebble",
+}
+
+func (m Mark) String() string { return markNames[m] }
+
+// Marks counts how often each mark was hit.
+type Marks [markCount]uint64
+
+func (m *Marks) hit(k Mark) { m[k]++ }
+
+func (m *Marks) add(o *Marks) {
+	for i, n := range o {
+		m[i] += n
+	}
+}
+
+// Missed returns those of the wanted marks that were never hit.
+func (m *Marks) Missed(wanted ...Mark) []Mark {
+	var missed []Mark
+	for _, k := range wanted {
+		if m[k] == 0 {
+			missed = append(missed, k)
+		}
+	}
+	return missed
+}
+
+// String lists the marks that were hit.
+func (m *Marks) String() string {
+	var b strings.Builder
+	for k, n := range m {
+		if n > 0 {
+			fmt.Fprintf(&b, "%s %d  ", markNames[k], n)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
