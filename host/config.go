@@ -54,11 +54,14 @@ type Config struct {
 
 	// CommandBytesMax bounds a command. Default 4 MiB.
 	CommandBytesMax int
-	// InboxBytesMax bounds what waits for a shard, separately for requests of
-	// clients and frames of peers. Default 64 MiB. At the limit: ErrBusy.
+	// InboxBytesMax bounds, each on its own: the requests that wait for a
+	// shard's next turn, the frames of peers that do, and the commands of this
+	// host's clients that wait for their outcome. Default 64 MiB. At the limit:
+	// ErrBusy.
 	InboxBytesMax int
-	// RequestsMax bounds the requests of a shard that wait for an answer.
-	// Default 65536. At the limit: ErrBusy.
+	// RequestsMax bounds the commands of a shard that wait for their outcome,
+	// and the reads of a group that wait for theirs. Default 65536. At the
+	// limit: ErrBusy.
 	RequestsMax int
 	// LogBufferBytesMax bounds what is waiting for the log. Default 64 MiB.
 	LogBufferBytesMax int

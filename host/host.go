@@ -46,8 +46,12 @@ func Open(cfg Config) (*Host, error) {
 	h := &Host{cfg: cfg, epoch: time.Now(), opened: make(chan struct{}), closing: make(chan struct{})}
 	h.wakeShard, h.wakeSyncer, h.wakeFetcher = chans(cfg.Shards), chans(cfg.Shards), chans(cfg.Shards)
 	h.wakeWorker = chans(cfg.ApplyWorkers)
+	peerAddrs := make(map[uint64]string, len(cfg.Peers))
+	for id, addr := range cfg.Peers {
+		peerAddrs[uint64(id)] = addr
+	}
 	t, err := transport.New(transport.Config{
-		ID: uint64(cfg.ID), Cluster: cfg.Cluster, Listen: cfg.Listen, Listener: cfg.Listener,
+		ID: uint64(cfg.ID), Cluster: cfg.Cluster, Listen: cfg.Listen, Listener: cfg.Listener, Peers: peerAddrs,
 		TLS: cfg.TLS, Handler: (*peers)(h), Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -63,11 +67,6 @@ func Open(cfg Config) (*Host, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	h.start()
-	for id, addr := range cfg.Peers {
-		if id != cfg.ID {
-			t.SetPeer(uint64(id), addr)
-		}
-	}
 	return h, nil
 }
 

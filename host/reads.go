@@ -15,8 +15,10 @@ import (
 // A read goes through three stages: fresh (no ticket yet), asked (its index is
 // not known yet), ready (waits until the state machine has applied its index).
 //
-// Invariant: asked is ascending by ticket.
+// Invariants: asked is ascending by ticket; count is the number of waiters in
+// the three stages.
 type reads struct {
+	count      int
 	lastTicket uint64
 	fresh      []*waiter
 	asked      []readBatch
@@ -39,6 +41,11 @@ type remoteRead struct {
 	ticket uint64 // ours
 	from   smr.ReplicaID
 	theirs uint64
+}
+
+func (r *reads) add(w *waiter) {
+	r.fresh = append(r.fresh, w)
+	r.count++
 }
 
 // askReads gives the fresh reads a ticket and asks the leader for their index,
@@ -117,6 +124,7 @@ func (g *group) completeReads() {
 		for _, w := range b.waiters {
 			w.complete(smr.Result{Value: b.index}, nil)
 		}
+		r.count -= len(b.waiters)
 		r.putSpare(b.waiters)
 	}
 	clear(r.ready[len(kept):])
@@ -146,21 +154,22 @@ func (g *group) reaskReads(now smr.Instant) {
 // expireReads gives up the reads whose deadline has passed.
 func (g *group) expireReads(now smr.Instant) {
 	r := &g.reads
-	r.fresh = expireWaiters(now, r.fresh, ErrNoLeader)
+	r.fresh = r.expire(now, r.fresh, ErrNoLeader)
 	for i := range r.asked {
-		r.asked[i].waiters = expireWaiters(now, r.asked[i].waiters, ErrNoLeader)
+		r.asked[i].waiters = r.expire(now, r.asked[i].waiters, ErrNoLeader)
 	}
 	for i := range r.ready {
-		r.ready[i].waiters = expireWaiters(now, r.ready[i].waiters, ErrApplyLag)
+		r.ready[i].waiters = r.expire(now, r.ready[i].waiters, ErrApplyLag)
 	}
 }
 
-func expireWaiters(now smr.Instant, ws []*waiter, err error) []*waiter {
+func (r *reads) expire(now smr.Instant, ws []*waiter, err error) []*waiter {
 	return slices.DeleteFunc(ws, func(w *waiter) bool {
 		if w.deadline > now {
 			return false
 		}
 		w.complete(smr.Result{}, err)
+		r.count--
 		return true
 	})
 }
@@ -183,8 +192,8 @@ func (g *group) failReads(err error) {
 	*r = reads{lastTicket: r.lastTicket}
 }
 
-// waiting is the number of reads that wait for anything.
-func (r *reads) waiting() bool { return len(r.fresh)+len(r.asked)+len(r.ready) > 0 }
+// waiting reports whether a read waits for anything.
+func (r *reads) waiting() bool { return r.count > 0 }
 
 func (r *reads) takeSpare() []*waiter {
 	n := len(r.spare)

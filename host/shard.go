@@ -166,21 +166,30 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 	s.activate(g)
 	if w.read {
 		s.metrics.reads.Add(1)
-		g.reads.fresh = append(g.reads.fresh, w)
+		if g.reads.count >= s.cfg.RequestsMax {
+			s.refuseBusy(w)
+			return
+		}
+		g.reads.add(w)
 		return
 	}
 	s.metrics.proposals.Add(1)
+	if s.congested() || s.waiters.bytes+w.entry.Size() > s.cfg.InboxBytesMax {
+		s.refuseBusy(w)
+		return
+	}
 	request, ok := s.waiters.add(w, s.cfg.RequestsMax)
-	if !ok || s.congested() {
-		if ok {
-			s.waiters.remove(w)
-		}
-		s.metrics.busy.Add(1)
-		w.complete(smr.Result{}, ErrBusy)
+	if !ok {
+		s.refuseBusy(w)
 		return
 	}
 	w.entry.Origin, w.entry.Request = s.origin, request
 	g.pending = append(g.pending, w)
+}
+
+func (s *Shard) refuseBusy(w *waiter) {
+	s.metrics.busy.Add(1)
+	w.complete(smr.Result{}, ErrBusy)
 }
 
 // congested says that the log cannot keep up: what would add to it is refused.

@@ -83,10 +83,12 @@ func (w *waiter) abandon() bool {
 // finds its waiter without a map and a stale one finds none.
 //
 // Invariants: a slot is either on the free list or holds a waiter; its
-// generation grows each time it is freed.
+// generation grows each time it is freed; bytes is the size of the entries of
+// all waiters.
 type slab struct {
 	slots []slot
 	free  []uint32
+	bytes int
 }
 
 type slot struct {
@@ -109,6 +111,7 @@ func (s *slab) add(w *waiter, max int) (request uint64, ok bool) {
 		s.slots = append(s.slots, slot{})
 	}
 	s.slots[at].w = w
+	s.bytes += w.entry.Size()
 	w.slot = at
 	return uint64(s.slots[at].generation)<<32 | uint64(at+1), true
 }
@@ -129,6 +132,7 @@ func (s *slab) remove(w *waiter) {
 		panic("host: a waiter is removed from a slot that it does not hold")
 	}
 	sl.w = nil
+	s.bytes -= w.entry.Size()
 	sl.generation++
 	s.free = append(s.free, w.slot)
 }

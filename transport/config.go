@@ -25,6 +25,10 @@ type Config struct {
 	// of its address. All hosts of a cluster must use TLS, or none.
 	TLS *tls.Config
 
+	// Peers are told to the transport before it accepts anything, by id, with
+	// their addresses. This host's own is ignored. More with SetPeer.
+	Peers map[uint64]string
+
 	// QueueBytesMax bounds what waits to be sent to one peer. Default 64 MiB.
 	QueueBytesMax int
 	// FrameBytesMax bounds a frame. It must be the same on all hosts. Default

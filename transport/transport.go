@@ -34,7 +34,7 @@ type Transport struct {
 	shaking map[net.Conn]struct{}
 }
 
-// New begins to accept connections. Peers are told with SetPeer. The error
+// New begins to accept connections, and to connect to cfg.Peers. The error
 // wraps ErrConfig or is that of listening.
 func New(cfg Config) (*Transport, error) {
 	if err := cfg.complete(); err != nil {
@@ -50,6 +50,9 @@ func New(cfg Config) (*Transport, error) {
 	t := &Transport{cfg: cfg, listener: listener, shaking: map[net.Conn]struct{}{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.peers.Store(&map[uint64]*peer{})
+	for id, addr := range cfg.Peers {
+		t.SetPeer(id, addr)
+	}
 	t.running.Go(t.accept)
 	return t, nil
 }
