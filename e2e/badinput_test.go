@@ -81,7 +81,7 @@ func TestBadInputFlags(t *testing.T) {
 		{"negative number", []string{"--election-timeout", "-5"}, []string{"election-timeout", "-5"}},
 		{"election below heartbeat", []string{"--heartbeat-interval", "1000", "--election-timeout", "1000"}, []string{"election-timeout", "heartbeat-interval"}},
 		{"no URL", []string{"--listen-client-urls", "127.0.0.1"}, []string{"listen-client-urls", "http://"}},
-		{"no port", []string{"--listen-peer-urls", "http://127.0.0.1"}, []string{"listen-peer-urls", "port"}},
+		{"no port", []string{"--listen-peer-urls", "http://127.0.0.1"}, []string{"listen-peer-urls", "HOST:PORT"}},
 		{"a name to listen on", []string{"--listen-client-urls", "http://example.invalid:2379"}, []string{"listen-client-urls", "IP address"}},
 		{"port 0 for peers", []string{"--initial-advertise-peer-urls", "http://127.0.0.1:0"}, []string{"port 0"}},
 		{"malformed cluster", []string{"--initial-cluster", "just-a-name"}, []string{"initial-cluster", "NAME=URL"}},
@@ -179,7 +179,7 @@ func TestBadInputDataDir(t *testing.T) {
 	})
 	t.Run("in use", func(t *testing.T) {
 		c := newCluster(t, quorate, 1)
-		refused(t, exitStart, []string{c.members[0].dataDir, "another process"}, serveTwice(t, c.members[0])...)
+		refused(t, exitStart, []string{c.members[0].dataDir, "locked", "stop the other process"}, serveTwice(t, c.members[0])...)
 		c.awaitReady(t, c.members[0], 5*time.Second)
 	})
 	t.Run("identity damaged", func(t *testing.T) {

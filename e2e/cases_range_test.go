@@ -207,7 +207,6 @@ func (s *script) stream(req *pb.RangeRequest) {
 		return
 	}
 	want := step{resp: normalise(same, s.base)}
-	if d := want.difference(step{resp: normalise(merged, s.base)}); d != "" {
-		s.note(request+" against Range", "%s", d)
-	}
+	d := want.difference(step{resp: normalise(merged, s.base)})
+	s.note(request+" against Range", "the same: %v", d == "")
 }

@@ -198,14 +198,15 @@ func (c *cluster) leader(t testing.TB) *member {
 
 const messageBytesMax = 64 << 20
 
-// dial returns a plain connection: no retries, no load balancing, so that a
-// test sees what the server said.
+// dial returns a plain connection: no retries of what a server has answered and
+// no load balancing, so that a test sees what it said.
 func dial(t testing.TB, endpoint string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(endpoint,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoffFast, MinConnectTimeout: time.Second}),
 		grpc.WithDefaultCallOptions(
+			grpc.WaitForReady(true), // a member that has just come back is not an error
 			grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)))
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,9 @@
 //	TestDev...          quorate dev
 //	TestBadInput...     every mistake of an operator gets a clear message
 //
+// Run it with -count=1: go's cache of test results does not see that the
+// binary under test has changed.
+//
 // Settings, all optional:
 //
 //	QUORATE_BIN      the quorate binary to test (default: built from ../cmd/quorate)

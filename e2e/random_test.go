@@ -295,6 +295,9 @@ func askBoth(ref, sub *script, m proto.Message) (want step, difference string) {
 	go func() { wanted <- ref.ask(m) }()
 	got := sub.ask(m)
 	want = <-wanted
+	if knownDifference(m) {
+		got = want
+	}
 	for _, answer := range []struct {
 		step
 		from *script
@@ -304,6 +307,29 @@ func askBoth(ref, sub *script, m proto.Message) (want step, difference string) {
 		}
 	}
 	return want, want.difference(got)
+}
+
+// knownDifference is true for requests that Quorate is known to answer in
+// another way, so that one difference does not hide the next. Each has a case
+// of its own among the conformance cases, which shows it.
+//
+// A limit with a sort target and no sort order: etcd takes the first limit+1
+// keys and sorts those (case "range/sort").
+func knownDifference(m proto.Message) bool {
+	switch req := m.(type) {
+	case *pb.RangeRequest:
+		return req.Limit > 0 && req.SortTarget != pb.RangeRequest_KEY && req.SortOrder == pb.RangeRequest_NONE
+	case *pb.TxnRequest:
+		for _, op := range append(append([]*pb.RequestOp{}, req.Success...), req.Failure...) {
+			if r := op.GetRequestRange(); r != nil && knownDifference(r) {
+				return true
+			}
+			if inner := op.GetRequestTxn(); inner != nil && knownDifference(inner) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // replay starts anew and sends the requests. It returns the first difference.
@@ -318,10 +344,24 @@ func replay(ref, sub *script, requests []proto.Message) string {
 	return ""
 }
 
-// shrink drops requests that the difference does not need, for as long as the
-// budget lasts. The last request is the one that was answered differently.
+// shrink clears fields of the last request, the one that was answered
+// differently, and drops requests before it, as long as the answers still
+// differ and the budget lasts.
 func shrink(ref, sub *script, requests []proto.Message, budget time.Duration) []proto.Message {
 	end := time.Now().Add(budget)
+	requests = append([]proto.Message{}, requests...)
+	last := len(requests) - 1
+	for _, path := range leaves(requests[last].ProtoReflect(), nil) {
+		if len(path) != 1 || path[0].Name() == "key" || path[0].IsList() || time.Now().After(end) {
+			continue
+		}
+		simpler := proto.Clone(requests[last])
+		simpler.ProtoReflect().Clear(path[0])
+		kept := requests[last]
+		if requests[last] = simpler; replay(ref, sub, requests) == "" {
+			requests[last] = kept
+		}
+	}
 	for size := len(requests) / 2; size > 0; size /= 2 {
 		for from := 0; from+size < len(requests) && time.Now().Before(end); {
 			fewer := append(append([]proto.Message{}, requests[:from]...), requests[from+size:]...)
@@ -345,6 +385,11 @@ func headerRevision(m proto.Message) int64 {
 // runRandom sends count requests of the seed to both servers. At the first
 // difference it stops and prints a shrunk sequence that leads there.
 func runRandom(t *testing.T, want, got *target, seed uint64, count int) {
+	runRandomWith(t, want, got, seed, count, nil)
+}
+
+// runRandomWith calls between, unless it is nil, before each request.
+func runRandomWith(t *testing.T, want, got *target, seed uint64, count int, between func(i int)) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
 	defer cancel()
 	ref, sub := newScript(t, ctx, want), newScript(t, ctx, got)
@@ -352,6 +397,9 @@ func runRandom(t *testing.T, want, got *target, seed uint64, count int) {
 	var sent []proto.Message
 	kinds, failed := map[string]int{}, 0
 	for i := range count {
+		if between != nil {
+			between(i)
+		}
 		m := g.next()
 		sent = append(sent, m)
 		answer, difference := askBoth(ref, sub, m)
@@ -428,6 +476,24 @@ func TestRandomFollower(t *testing.T) {
 	one, sub := newCluster(t, referenceFast, 1), newCluster(t, quorate, 3)
 	runRandom(t, newTarget(t, one, one.members[0]), newTarget(t, sub, sub.follower(t)), 100, 1000)
 }
+
+// runRandomRestarts kills and restarts the subject in the middle of the
+// stream: neither the present nor the past may change by it.
+func runRandomRestarts(t *testing.T, f flavour) {
+	one, sub := newCluster(t, referenceFast, 1), newCluster(t, f, 1)
+	m := sub.members[0]
+	const every = 250
+	runRandomWith(t, newTarget(t, one, one.members[0]), newTarget(t, sub, m), 200, 2000, func(i int) {
+		if i > 0 && i%every == 0 {
+			m.proc.kill()
+			m.start(t)
+			sub.awaitReady(t, m, 20*time.Second)
+		}
+	})
+}
+
+func TestReferenceRandomRestarts(t *testing.T) { runRandomRestarts(t, reference) }
+func TestRandomRestarts(t *testing.T)          { runRandomRestarts(t, quorate) }
 
 // TestReferenceRandomShrinks proves that a difference is found, and that
 // shrinking leaves what it takes: one server gets a key behind the test's back.

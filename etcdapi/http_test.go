@@ -54,6 +54,8 @@ func TestHealthEndpoints(t *testing.T) {
 	want("/readyz/linearizable_read?exclude=linearizable_read", 503, "[-]linearizable_read failed: etcdserver: no leader\n\n")
 	m.set(func() { m.cluster.leader = 0 })
 	want("/health", 503, `{"health":"false","reason":"RAFT NO LEADER"}`+"\n")
+	// "serializable=true" asks for the health of this member, not the cluster.
+	want("/health?serializable=true", 200, `{"health":"true","reason":""}`)
 
 	if err := m.store.Close(); err != nil {
 		t.Fatal(err)

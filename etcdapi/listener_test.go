@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -322,5 +323,32 @@ func TestServeOutlivesAcceptErrors(t *testing.T) {
 	}
 	if err := Serve(&flaky{l2, []error{broken}}, nil, nil, s.Handler()); !errors.Is(err, broken) {
 		t.Errorf("Serve on a broken listener: %v", err)
+	}
+}
+
+// TestReadAhead: what was read to tell the protocol is read again, whatever the
+// size of the reads.
+func TestReadAhead(t *testing.T) {
+	for _, x := range []struct {
+		sent  string
+		http2 bool
+	}{{"PRI * HTTP/2.0", true}, {"PRO", false}, {"GET / HTTP/1.1", false}, {"P", false}, {"", false}} {
+		near, far := net.Pipe()
+		go func() {
+			_, _ = io.WriteString(far, x.sent)
+			_ = far.Close()
+		}()
+		c := &helloConn{Conn: near}
+		http2, err := c.peekHTTP2()
+		if cut := len(x.sent) < 2; (err != nil) != cut {
+			t.Errorf("%q: %v", x.sent, err)
+			continue
+		} else if cut {
+			continue
+		}
+		got, err := io.ReadAll(iotest.OneByteReader(c))
+		if err != nil || string(got) != x.sent || http2 != x.http2 {
+			t.Errorf("%q came out as %q, HTTP/2 %v: %v", x.sent, got, http2, err)
+		}
 	}
 }

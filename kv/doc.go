@@ -23,7 +23,7 @@
 //
 //	'k' key 00 01 ~main(8) ~sub(4) 0    flags | create | version | [lease] | value
 //	'k' key 00 01 ~main(8) ~sub(4) 1    (deletion: empty)
-//	'r' main(8) sub(4)                  kind byte | key
+//	'r' main(8) sub(4)                  kind byte | before | key; see type change
 //	'm' "format"                        "quorate-kv" | version byte | group(8)
 //	'm' "state"                         see type state
 //

@@ -107,7 +107,7 @@ type keepFiles struct{ vfs.FS }
 
 func (f keepFiles) Remove(name string) error {
 	base := f.PathBase(name)
-	if strings.HasSuffix(base, ".sst") || strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "OPTIONS-") {
+	if strings.HasSuffix(base, ".sst") || strings.HasSuffix(base, ".log") || strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "OPTIONS-") {
 		return nil
 	}
 	return f.FS.Remove(name)

@@ -46,6 +46,42 @@ func decodeRecord(b []byte) (r record, err error) {
 	return r, nil
 }
 
+// change is an entry of the index by revision: under the position,
+//
+//	kind byte | before's main revision | before's sub-revision | the user's key
+//
+// the revisions as unsigned varints.
+type change struct {
+	at   position
+	kind byte
+	// before is the put of the same key that this change supersedes; zero if
+	// the key did not live.
+	before position
+	// key is set by decodeChange alone.
+	key []byte
+}
+
+func (c *change) append(dst []byte) []byte {
+	dst = append(dst, c.kind)
+	dst = binary.AppendUvarint(dst, uint64(c.before.main))
+	return binary.AppendUvarint(dst, uint64(c.before.sub))
+}
+
+// decodeChange reads an entry of the index. Its key shares value's memory.
+func decodeChange(key, value []byte) (c change, err error) {
+	if c.at, err = decodeRevisionKey(key); err != nil {
+		return change{}, err
+	}
+	d := smr.Decoder{B: value}
+	c.kind = decodeFlags(&d, kindDelete)
+	c.before = position{decodeInt(&d), uint32(d.Uvarint())}
+	if d.Failed {
+		return change{}, fmt.Errorf("index entry of revision %d: %w", c.at.main, smr.ErrCorrupt)
+	}
+	c.key = d.B
+	return c, nil
+}
+
 // leaf is the digest of one version: SHA-256 of its key in pebble and its
 // record, one after the other. The key ends itself, so that no two versions have
 // the same bytes.

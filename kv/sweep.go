@@ -1,18 +1,14 @@
 package kv
 
-import (
-	"bytes"
-
-	"github.com/cockroachdb/pebble/v2"
-)
+import "github.com/cockroachdb/pebble/v2"
 
 // Removing compacted versions costs one step for each version written since the
-// last compaction, wherever its key is, and never a walk over all keys. The
-// index by revision lists those versions. Let e be one of them, at a revision
-// ≤ compact:
+// last compaction, and never a walk over all keys or a search. The index by
+// revision lists those versions, and what each superseded. Let e be one of them,
+// at a revision ≤ compact:
 //
-//   - the version of the same key just before e has e as its successor, so no
-//     revision that can still be read shows it: it goes;
+//   - the put that e superseded is shown at no revision that can still be read:
+//     it goes;
 //   - e itself goes if it is a deletion before the compact revision; one at that
 //     very revision stays for a watch that starts there, until the next time;
 //   - e's entry in the index goes if it is before the compact revision.
@@ -45,15 +41,15 @@ func (s *Store) sweep(n int) (more bool, err error) {
 	defer index.Close()
 	ok := index.First()
 	for ; ok && n > 0; n-- {
-		at, err := decodeRevisionKey(index.Key())
-		if err != nil {
-			return false, err
-		}
 		value, err := index.ValueAndErr()
 		if err != nil {
 			return false, err
 		}
-		if err := s.sweepBefore(value, at, target); err != nil {
+		c, err := decodeChange(index.Key(), value)
+		if err != nil {
+			return false, err
+		}
+		if err := s.w.sweepChange(&c, target); err != nil {
 			return false, err
 		}
 		ok = index.Next()
@@ -82,35 +78,22 @@ func (s *Store) sweep(n int) (more bool, err error) {
 	return ok, nil
 }
 
-// sweepBefore removes the predecessor of the version that an entry of the index
-// names, and the version itself if it is a deletion before target.
-func (s *Store) sweepBefore(entry []byte, at position, target int64) error {
-	if len(entry) == 0 {
-		return nil
-	}
-	w := &s.w
-	it, err := s.iterator()
-	if err != nil {
-		return err
-	}
-	kind := entry[0]
-	w.seek = appendSuffix(appendPrefix(w.seek[:0], entry[1:]), at, kind)
-	ok := it.SeekPrefixGE(w.seek)
-	if ok && bytes.Equal(it.Key(), w.seek) {
-		ok = it.Next()
-	}
-	if ok {
-		if err := w.batch.Delete(it.Key(), nil); err != nil {
+// sweepChange removes what c superseded, and c's own version if it is a deletion
+// before target.
+func (w *writer) sweepChange(c *change, target int64) error {
+	w.rec = appendPrefix(w.rec[:0], c.key)
+	prefix := len(w.rec)
+	if c.before != (position{}) {
+		w.rec = appendSuffix(w.rec, c.before, kindPut)
+		if err := w.batch.Delete(w.rec, nil); err != nil {
 			return err
 		}
 	}
-	if err := it.Error(); err != nil {
-		return err
+	if c.kind != kindDelete || c.at.main >= target {
+		return nil
 	}
-	if kind == kindDelete && at.main < target {
-		return w.batch.Delete(w.seek, nil)
-	}
-	return nil
+	w.rec = appendSuffix(w.rec[:prefix], c.at, kindDelete)
+	return w.batch.Delete(w.rec, nil)
 }
 
 // CompactStep removes up to entries versions that a compaction has made

@@ -117,6 +117,7 @@ func (s *Store) put(key, value []byte, lease int64) error {
 	w.rec = appendSuffix(appendPrefix(w.rec[:0], key), at, kindPut)
 	keyLen := len(w.rec)
 	w.rec = appendRecord(w.rec, &r)
+	before := l.at
 	*l = latest{
 		live: true, at: at, create: r.create, version: r.version, lease: lease,
 		bytes: int64(len(key) + len(value)), leaf: sha256.Sum256(w.rec),
@@ -124,7 +125,7 @@ func (s *Store) put(key, value []byte, lease int64) error {
 	w.st.set.add(&l.leaf)
 	w.st.link(&l.leaf)
 	w.st.bytes += l.bytes
-	return w.write(key, at, kindPut, keyLen)
+	return w.write(key, change{at: at, kind: kindPut, before: before}, keyLen)
 }
 
 // remove writes a deletion of key, whose newest version is l and lives. l must
@@ -141,8 +142,9 @@ func (s *Store) remove(key []byte, l *latest) error {
 	w.rec = appendSuffix(appendPrefix(w.rec[:0], key), at, kindDelete)
 	gone := leaf(sha256.Sum256(w.rec))
 	w.st.link(&gone)
+	before := l.at
 	*l = latest{}
-	return w.write(key, at, kindDelete, len(w.rec))
+	return w.write(key, change{at: at, kind: kindDelete, before: before}, len(w.rec))
 }
 
 // nextPosition is the place of the next change of the entry at hand.
@@ -154,14 +156,14 @@ func (w *writer) nextPosition() (position, error) {
 }
 
 // write adds the version in w.rec, whose key is the first keyLen bytes, and its
-// entry in the index by revision: kind byte | the user's key.
-func (w *writer) write(key []byte, at position, kind byte, keyLen int) error {
+// entry in the index by revision.
+func (w *writer) write(key []byte, c change, keyLen int) error {
 	if err := w.batch.Set(w.rec[:keyLen], w.rec[keyLen:], nil); err != nil {
 		return err
 	}
-	w.rec = appendRevisionKey(w.rec[:0], at)
+	w.rec = appendRevisionKey(w.rec[:0], c.at)
 	n := len(w.rec)
-	w.rec = append(append(w.rec, kind), key...)
+	w.rec = append(c.append(w.rec), key...)
 	w.sub++
 	return w.batch.Set(w.rec[:n], w.rec[n:], nil)
 }

@@ -46,8 +46,12 @@ type faults struct {
 	crash, partition       int
 	compact, change, admin int
 	propose, read          int
-	hunter                 bool
-	diskMillis             int
+	// hunter crashes leaders soon after their election, voteHunter voters soon
+	// after their vote; rivals lets several replicas stand at once.
+	hunter, voteHunter bool
+	rivals             int
+	diskMillis         int
+	restartMillis      int
 }
 
 const (
@@ -64,6 +68,7 @@ type node struct {
 	up       bool
 	takeAt   bool
 	boot     int
+	voted    uint64
 	wasLead  uint64
 	leadLast uint64
 	reads    map[uint64]uint64 // ticket -> least index that is linearizable
@@ -154,6 +159,9 @@ func newCluster(seed uint64, replicas, members int, cfg Config, f faults, opts .
 		rng: rand.New(rand.NewPCG(seed, 99)), faults: f, opts: opts, config: cfg,
 		leaders: map[uint64]smr.ReplicaID{}, block: map[[2]smr.ReplicaID]bool{},
 	}
+	if cfg.ElectionTimeout == 0 {
+		c.config.ElectionTimeout = 150 * time.Millisecond
+	}
 	var ids []smr.ReplicaID
 	for i := range members {
 		ids = append(ids, smr.ReplicaID(i+1))
@@ -202,7 +210,7 @@ func (c *cluster) crash(n *node) {
 	n.up, n.takeAt, n.wasLead = false, false, 0
 	n.disk.sync(c.rng.IntN(len(n.disk.pending) + 1)) // a prefix survives
 	n.disk.pending = nil
-	c.after(smr.Instant(c.rng.IntN(400))*ms, func() {
+	c.after(smr.Instant(c.rng.IntN(max(1, c.faults.restartMillis)))*ms, func() {
 		if !n.up {
 			c.stats.restarts++
 			c.start(n)
@@ -247,6 +255,16 @@ func (c *cluster) with(n *node, do func(r *Raft)) {
 // observe checks the properties that concern a leader (Raft Figure 3).
 func (c *cluster) observe(n *node) {
 	s := n.core.State()
+	if v := n.core.hard.Vote; c.faults.voteHunter && v != 0 && n.voted != s.Term {
+		n.voted = s.Term
+		if c.chance(300) {
+			c.after(smr.Instant(c.rng.IntN(8))*ms, func() {
+				if n.up {
+					c.crash(n)
+				}
+			})
+		}
+	}
 	if s.Role != Leader {
 		n.wasLead = 0
 		return
@@ -270,13 +288,26 @@ func (c *cluster) observe(n *node) {
 			c.violate("leader completeness: replica %d leads term %d without the committed entry (%d, %d)", n.id, s.Term, e.Index, e.Term)
 		}
 	}
-	if c.faults.hunter && c.chance(400) {
-		c.after(smr.Instant(c.rng.IntN(20))*ms, func() {
-			if n.up {
-				c.crash(n)
-			}
-		})
+	if c.faults.hunter && c.chance(700) {
+		c.hunt(n)
 	}
+}
+
+// hunt cuts a new leader off from some followers, and crashes it soon.
+func (c *cluster) hunt(n *node) {
+	for _, other := range c.nodes {
+		if c.chance(600) {
+			c.block[[2]smr.ReplicaID{n.id, other.id}] = true
+		}
+	}
+	c.after(smr.Instant(c.rng.IntN(int(c.config.ElectionTimeout/4))), func() {
+		for _, other := range c.nodes {
+			delete(c.block, [2]smr.ReplicaID{n.id, other.id})
+		}
+		if n.up {
+			c.crash(n)
+		}
+	})
 }
 
 func (c *cluster) take(n *node) {
@@ -419,8 +450,13 @@ func (c *cluster) send(m *Message) {
 		}
 		k := *m
 		k.Entries = append([]smr.Entry(nil), m.Entries...)
+		from := c.nodes[m.From-1]
+		boot := from.boot
 		c.after(smr.Instant(delay)*ms/1000, func() {
 			n := c.nodes[k.To-1]
+			if (!from.up || from.boot != boot) && c.chance(700) {
+				return // the connection broke with the sender
+			}
 			c.with(n, func(r *Raft) {
 				r.Step(c.now, &k)
 				for i := range k.Entries { // nobody may keep the slice
@@ -528,6 +564,13 @@ func (c *cluster) chaos() {
 	}
 	if c.chance(f.crash) {
 		c.crash(n)
+	}
+	if c.chance(f.rivals) {
+		for _, n := range c.nodes {
+			if c.chance(500) {
+				c.with(n, func(r *Raft) { r.Campaign(c.now) })
+			}
+		}
 	}
 	if c.chance(f.partition) {
 		clear(c.block)

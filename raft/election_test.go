@@ -2,13 +2,14 @@ package raft
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/quorate/quorate/smr"
 )
 
-func sprint(v any) string { return fmt.Sprintf("%v", v) }
+func sprint(v ...any) string { return strings.TrimSuffix(fmt.Sprintln(v...), "\n") }
 
 // Raft §5.4.1: "the voter denies its vote if its own log is more up-to-date than
 // that of the candidate", and Figure 2: "If votedFor is null or candidateId,
@@ -99,8 +100,8 @@ func TestPreVoteRules(t *testing.T) {
 
 // Thesis §4.2.3: "if a server receives a RequestVote request within the minimum
 // election timeout of hearing from a current leader, it does not update its term
-// or grant its vote", but for a transfer: "the leadership transfer ... could
-// include a special flag".
+// or grant its vote." A transfer is the exception: its requests "can include a
+// special flag".
 func TestVotesWhileALeaderIsHeard(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		s := newSingle(t, 3, 5, []uint64{1}, nil)
@@ -135,7 +136,8 @@ func TestElection(t *testing.T) {
 		{Type: MsgPreVote, To: 3, Term: 2, Index: 1, LogTerm: 1},
 	}})
 	s.step(now, Message{Type: MsgPreVoteReply, From: 2, Term: 2})
-	// "votes only for itself, and asks only when that is on disk".
+	// Raft §5.2: "It then votes for itself and issues RequestVote RPCs", and by
+	// Figure 2 the vote is on disk first.
 	seq := s.want("own vote", Output{Append: hard(2, 1, 0), Changed: true})
 	s.step(now, Message{Type: MsgPreVoteReply, From: 3, Term: 2})
 	s.want("nothing before it is on disk", Output{})
@@ -306,9 +308,8 @@ func TestLeaderThatIsDeaf(t *testing.T) {
 	}
 }
 
-// Thesis §9.6, of a replica that comes back after a partition: "Raft's
-// [pre-vote] solves the issue of a partitioned server disrupting the cluster
-// when it rejoins."
+// Thesis §9.6: "The Pre-Vote algorithm solves the issue of a partitioned server
+// disrupting the cluster when it rejoins."
 func TestReturningReplicaDisturbsNobody(t *testing.T) {
 	disturbed := func(opts ...Option) bool {
 		l := newLockstep(t, 3, nil, opts...)
@@ -376,8 +377,8 @@ func TestLeaderLost(t *testing.T) {
 	l.cores[1].LeaderLost(l.now, 77) // not the leader: nothing
 }
 
-// Thesis §3.10: "the prior leader sends a TimeoutNow request to the target
-// server. This ... has the same effect as the target server's election timer
+// Thesis §3.10: "The prior leader sends a TimeoutNow request to the target
+// server. This request has the same effect as the target server's election timer
 // firing: the target server starts a new election".
 func TestTransfer(t *testing.T) {
 	l := newLockstep(t, 3, nil)

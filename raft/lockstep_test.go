@@ -150,3 +150,36 @@ func (l *lockstep) propose(r *Raft, n, size int) {
 		l.t.Fatal(err)
 	}
 }
+
+// restart replaces replica id by what its disk holds.
+func (l *lockstep) restart(id smr.ReplicaID) {
+	l.t.Helper()
+	old := l.cores[id-1]
+	d := disk{hard: old.hard.HardState, snapshot: old.log.snapshot}
+	for i := old.log.first; i <= old.log.persisted; i++ {
+		d.entries = append(d.entries, *old.log.at(i))
+	}
+	r, err := New(old.cfg, Start{LogState: d.state(len(d.entries)), Applied: old.log.snapshot.Index}, l.now, Option{off: old.off})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.cores[id-1], l.down[id-1], l.logs[id-1], l.applied[id-1] = r, false, nil, old.log.snapshot.Index
+}
+
+// withLogs returns a change that gives each replica its log, by terms.
+func withLogs(term uint64, logs ...[]uint64) func(*Config, *Start) {
+	return func(c *Config, s *Start) {
+		configuration := s.Snapshot.Configuration
+		s.LogState = stateOf(term, logs[c.ID-1])
+		s.Snapshot.Configuration = configuration
+	}
+}
+
+// termsOf returns the terms of a replica's log.
+func termsOf(r *Raft) (terms []uint64) {
+	for i := r.log.snapshot.Index + 1; i <= r.log.last; i++ {
+		t, _ := r.log.term(i)
+		terms = append(terms, t)
+	}
+	return terms
+}

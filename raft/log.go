@@ -76,13 +76,8 @@ func (l *log) run(i uint64) int {
 }
 
 // firstOfTerm returns the first index of the log that has the term of the entry
-// at i.
-func (l *log) firstOfTerm(i uint64) uint64 {
-	if i <= l.snapshot.Index {
-		return i
-	}
-	return l.runs[l.run(i)].First
-}
+// at i, in (snapshot.Index, last].
+func (l *log) firstOfTerm(i uint64) uint64 { return l.runs[l.run(i)].First }
 
 // lastBelow returns the greatest index up to i whose term is at most term. Zero
 // if the log does not reach back to one.

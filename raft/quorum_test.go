@@ -7,9 +7,9 @@ import (
 	"github.com/quorate/quorate/smr"
 )
 
-// Thesis §4.3: "Agreement (for elections and entry commitment) requires majorities
-// from both the old and new configurations." Compared with trying every value
-// and counting.
+// Raft §6: "Agreement (for elections and entry commitment) requires separate
+// majorities from both the old and new configurations." Compared with trying
+// every value and counting.
 func TestQuorumAgainstBruteForce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	roles := []smr.Role{0, smr.Voter, smr.Voter, smr.Learner, smr.Witness}

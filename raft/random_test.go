@@ -15,7 +15,7 @@ func swarm(c *cluster) {
 		loss: pick(0, 20, 200), duplicate: pick(0, 50), slow: pick(0, 0, 100),
 		crash: pick(0, 10, 30), partition: pick(0, 20), compact: pick(0, 50), change: pick(0, 0, 10),
 		admin: pick(0, 10), propose: pick(300, 900), read: pick(0, 200), hunter: pick(0, 1) == 1,
-		diskMillis: pick(0, 2, 10),
+		diskMillis: pick(0, 2, 10), voteHunter: pick(0, 0, 1) == 1, rivals: pick(0, 20), restartMillis: pick(20, 400),
 	}
 }
 
@@ -41,6 +41,24 @@ func runSeed(seed uint64, d time.Duration, opts ...Option) *cluster {
 	members := []int{1, 2, 3, 3, 3, 5, 5}[seed%7]
 	c := newCluster(seed, max(members, 3), members, swarmConfig(seed), faults{}, opts...)
 	swarm(c)
+	c.storm(d)
+	return c
+}
+
+// huntVotes runs a seed that is dangerous to votes: rivals stand at once, voters
+// crash just after they have voted, on slow disks, and are back in no time.
+func huntVotes(seed uint64, d time.Duration, opts ...Option) *cluster {
+	c := newCluster(seed, 3, 3, Config{ElectionTimeout: 20 * time.Millisecond}, faults{}, opts...)
+	c.faults = faults{rivals: 300, voteHunter: true, hunter: seed%2 == 0, propose: 50, diskMillis: 20, restartMillis: 5}
+	c.storm(d)
+	return c
+}
+
+// huntCommits runs a seed that is dangerous to commits: leaders reach a few
+// followers only, with one entry a message, and crash soon.
+func huntCommits(seed uint64, d time.Duration, opts ...Option) *cluster {
+	c := newCluster(seed, 5, 5, Config{AppendEntriesMax: 1, ElectionTimeout: 20 * time.Millisecond}, faults{}, opts...)
+	c.faults = faults{rivals: 300, hunter: true, propose: []int{0, 100}[seed%2], loss: 100, restartMillis: 5 + 20*int(seed/2%2)}
 	c.storm(d)
 	return c
 }

@@ -68,7 +68,7 @@ func (r *Raft) Restored(now smr.Instant, meta smr.SnapshotMeta) bool {
 		return false
 	}
 	if r.matches(meta.Index, meta.Term) {
-		// Raft §7: "If existing log entry has same index and term as snapshot's
+		// Raft Figure 13: "If existing log entry has same index and term as snapshot's
 		// last included entry, retain log entries following it". They are
 		// applied from the log.
 		r.commitTo(meta.Index)

@@ -19,7 +19,7 @@ type client struct {
 	// where an impatient writer is long elsewhere.
 	readPermille int
 	patience     time.Duration
-	call   call
+	call         call
 	// serial numbers its calls, so that a late answer to an old one is told
 	// apart.
 	serial uint32

@@ -30,12 +30,14 @@ type ledger struct {
 	leaders []smr.ReplicaID
 	// commits are the entries that were applied first at their index.
 	commits []version
-	// states are the digests of the state after each index.
+	// states are the digests of the state after each index, zero if unknown.
 	states []uint64
 	// places is the index at which the command of each id took effect, or zero.
 	places []uint64
 	// acknowledged are the ids of the commands whose success a client was told.
 	acknowledged []uint64
+	// identify tells the id of a command from its entry's data.
+	identify func(data []byte) (id uint64, ok bool)
 	// floor is the highest index that a client knows the effect of, by a write's
 	// acknowledgement or by a read's answer.
 	floor uint64
@@ -52,7 +54,7 @@ type version struct {
 }
 
 func newLedger(skipped []Class) *ledger {
-	return &ledger{skipped: skipped, heads: make([]int32, 0, 1024), versions: make([]version, 0, 1024)}
+	return &ledger{skipped: skipped, identify: identifyCommand, heads: make([]int32, 0, 1024), versions: make([]version, 0, 1024)}
 }
 
 // fail records a violation, if it is the first and its class is looked for.
@@ -155,7 +157,9 @@ func (l *ledger) applied(who smr.ReplicaID, e *smr.Entry, state, in uint64) {
 		c := &l.commits[at]
 		if c.term != e.Term || c.hash != hash {
 			l.fail(StateMachineSafety, ids(who), "applies entry %d of term %d, another replica applied one of term %d there", e.Index, e.Term, c.term)
-		} else if l.states[at] != state {
+		} else if l.states[at] == 0 {
+			l.states[at] = state // it was applied within a batch
+		} else if state != 0 && l.states[at] != state {
 			l.fail(StateMachineSafety, ids(who), "reaches state %x at index %d, another replica reached %x", state, e.Index, l.states[at])
 		}
 	case at == n:
@@ -169,10 +173,14 @@ func (l *ledger) applied(who smr.ReplicaID, e *smr.Entry, state, in uint64) {
 
 // placed notes where a command took effect.
 func (l *ledger) placed(who smr.ReplicaID, e *smr.Entry) {
-	if e.Kind != smr.KindCommand || len(e.Data) < commandBytesMin {
+	if e.Kind != smr.KindCommand {
 		return
 	}
-	id := commandID(e.Data)
+	id, ok := l.identify(e.Data)
+	if !ok {
+		l.fail(Contract, ids(who), "entry %d holds a command that no client made", e.Index)
+		return
+	}
 	for uint64(len(l.places)) <= id {
 		l.places = append(l.places, 0)
 	}
@@ -209,6 +217,13 @@ func appendCommand(dst []byte, id uint64, key byte, size int) []byte {
 		dst = append(dst, byte(i)^key)
 	}
 	return dst
+}
+
+func identifyCommand(data []byte) (uint64, bool) {
+	if len(data) < commandBytesMin {
+		return 0, false
+	}
+	return commandID(data), true
 }
 
 func commandID(data []byte) uint64 { return binary.LittleEndian.Uint64(data) }

@@ -220,7 +220,7 @@ const (
 	huntCut
 	huntPause
 	huntVotes // its voters crash, with what they have not synced, and it is cut off
-	huntDisk // in the middle of a sync, and back soon
+	huntDisk  // in the middle of a sync, and back soon
 )
 
 func (w *world) hunt(r *replica, how int32) {

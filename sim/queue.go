@@ -37,7 +37,10 @@ const (
 	whatClient
 	whatDeadline
 	whatPhase
-	whatLoop // full world: a loop of a host wants its turn
+	// Of the full world alone.
+	whatLoop     // part ref of a host takes a turn
+	whatPeerDown // a host notices that its connection to ref broke
+	whatRoom     // a full disk has room again
 )
 
 // queue is a 4-ary heap of occurrences, ordered by (at, order). It allocates

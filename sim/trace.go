@@ -32,12 +32,13 @@ const (
 	EventRead
 	EventAnswer
 	EventPhase
+	EventLog // a host logs Text
 	EventViolation
 )
 
 var eventNames = [...]string{
 	"send", "deliver", "drop", "crash", "restart", "append", "persist", "commit", "apply", "role",
-	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "violation",
+	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "log", "violation",
 }
 
 func (k EventKind) String() string { return eventNames[k] }

@@ -122,16 +122,16 @@ func (l *Log) Remove(id smr.GroupID) {
 // Sync takes: its hard state, if hs is not nil, and entries, which overwrite
 // whatever the log holds from the first one's index on. Nothing of the arguments
 // is kept. Entries that leave a gap, begin at or before the snapshot, or whose
-// term goes back, and a hard state whose term goes back, are misuse: the log
-// fails.
+// term goes back, and a hard state whose term goes back or whose vote changes
+// within a term, are misuse: the log fails.
 func (l *Log) Append(id smr.GroupID, seq uint64, hs *smr.HardState, entries []smr.Entry) {
 	g := l.begun(id)
 	if g == nil {
 		return
 	}
 	g.filled.configurations = nil
-	if hs != nil && hs.Term < g.filled.hardState.Term {
-		l.misuse(id, "hard state of term %d after one of term %d", hs.Term, g.filled.hardState.Term)
+	if was := g.filled.hardState; hs != nil && (hs.Term < was.Term || hs.Term == was.Term && was.Vote != 0 && hs.Vote != was.Vote) {
+		l.misuse(id, "hard state %+v after %+v: neither term nor vote may go back", *hs, was)
 		return
 	}
 	if len(entries) > 0 && !l.follow(g, entries) {

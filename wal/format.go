@@ -319,9 +319,9 @@ func decodeEntries(r *record, b []byte, visit func(*smr.Entry)) error {
 		if err != nil {
 			return err
 		}
-		if r.first == 0 {
+		if r.first == 0 && e.Index != 0 {
 			r.first = e.Index
-		} else if e.Index != r.last+1 {
+		} else if r.first == 0 || e.Index != r.last+1 {
 			return fmt.Errorf("entry %d of group %d follows %d: %w", e.Index, r.group, r.last, smr.ErrCorrupt)
 		}
 		r.last, b = e.Index, rest

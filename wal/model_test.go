@@ -257,7 +257,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	const seed, turns = 11, 90
 	seeds := []uint64{seed}
 	if !testing.Short() {
-		seeds = append(seeds, 12, 13)
+		seeds = append(seeds, 12)
 	}
 	for _, seed := range seeds {
 		count := &powerCut{n: 1 << 30}
@@ -296,8 +296,8 @@ func crashAt(t *testing.T, seed uint64, turns, n int) {
 		}
 		// What was reported is on disk, whatever happens next; and going on
 		// from here, with a crash soon, works.
+		again := disk.Crash(nil, 0) // before Close, which would sync
 		l.Close()
-		again := disk.Crash(nil, 0)
 		cut := &powerCut{n: 3 + n%17}
 		acked, inflight, _, err := play(vfs.NewFault(again, cut, nil), seed+1, 10, now, true)
 		if err != nil && !errors.Is(err, errPower) {

@@ -209,18 +209,20 @@ func (s *survey) findProof() error {
 	return nil
 }
 
-// broken sets what is damaged: the batch at the end of the log, which evidence
-// in file f proves to have been synced.
+// broken sets what is damaged: what should come next in the log, which evidence
+// in f proves to have been synced. That is the batch at the end of the last
+// segment, or the beginning of f if it is a later one.
 func (s *survey) broken(f *logFile, at int64, evidence string) error {
-	e := &CorruptionError{File: f.name, Reason: "the first batch is damaged although it was synced, as is proved by " + evidence}
+	c := f.scan()
+	e := &CorruptionError{File: f.name, Reason: "the segment's header is damaged although it was synced, as is proved by " + evidence}
 	s.corrupt = e
-	if s.last < 0 {
+	if s.last >= 0 && f == s.files[s.last] {
+		c.at, c.sequence, c.former = s.end, s.sequence, s.former
+	} else if !f.headed || f.header.number != f.number {
 		return nil
 	}
-	c := s.files[s.last].scan()
-	c.at, c.sequence, c.former = s.end, s.sequence, s.former
-	e.File, e.Offset = s.files[s.last].name, s.end
-	e.Reason = fmt.Sprintf("batch %d is damaged although it was synced, as is proved by %s of %s", s.sequence, evidence, f.name)
+	e.Offset = c.at
+	e.Reason = fmt.Sprintf("batch %d is damaged although it was synced, as is proved by %s", c.sequence, evidence)
 	var err error
 	e.Lost, err = c.lost()
 	return err

@@ -184,13 +184,14 @@ func TestMisuseFailsTheLog(t *testing.T) {
 		"below snapshot":    func(l *Log) { l.Append(1, 1, nil, run(2, 2, 1, 1)) },
 		"term goes back":    func(l *Log) { l.Append(1, 1, nil, run(6, 6, 0, 1)) },
 		"hard state back":   func(l *Log) { l.Append(1, 1, &smr.HardState{Term: 1}, nil) },
+		"second vote":       func(l *Log) { l.Append(1, 1, &smr.HardState{Term: 2, Vote: 3}, nil) },
 		"created twice":     func(l *Log) { l.Create(1, members(1)) },
 		"gap in the middle": func(l *Log) { l.Append(1, 1, nil, []smr.Entry{entry(6, 1, ""), entry(8, 1, "")}) },
 	}
 	for name, misuse := range cases {
 		l := mustOpen(t, vfs.NewMem(), testOptions())
 		l.Create(1, members(1))
-		l.Append(1, 1, &smr.HardState{Term: 2}, run(1, 5, 1, 1))
+		l.Append(1, 1, &smr.HardState{Term: 2, Vote: 1}, run(1, 5, 1, 1))
 		l.SetSnapshot(1, smr.SnapshotMeta{Index: 3, Term: 1})
 		mustSync(t, l)
 		misuse(l)
@@ -211,6 +212,10 @@ func TestSnapshotThatDoesNotMatchRestartsTheLog(t *testing.T) {
 		l.Create(1, members(1))
 		l.Append(1, 1, nil, run(1, 5, 1, 1))
 		l.SetSnapshot(1, smr.SnapshotMeta{Index: c.index, Term: c.term, Configuration: members(4)})
+		mustSync(t, l)
+		if st, _ := reopenAfterCrash(t, fs, testOptions()).State(1); st.Last != c.last || uint64(len(st.Tail)) != c.last-c.index {
+			t.Errorf("snapshot at %d of term %d: %+v", c.index, c.term, st)
+		}
 		l.Append(1, 2, nil, run(c.last+1, c.last+2, 3, 1))
 		mustSync(t, l)
 		l.Close()
@@ -296,7 +301,7 @@ func TestNoSpaceIsReportedAndPasses(t *testing.T) {
 	if !full || !l.Stats().NoSpace || !l.Pending() {
 		t.Fatalf("full %v, stats %+v", full, l.Stats())
 	}
-	crashed := mustOpen(t, mem.Crash(nil, 0), testOptionsNoNext())
+	crashed := mustOpen(t, mem.Crash(nil, 0), testOptions())
 	if st, _ := crashed.State(1); st.Last != acked {
 		t.Fatalf("last %d, acknowledged %d", st.Last, acked)
 	}
@@ -315,8 +320,6 @@ func TestNoSpaceIsReportedAndPasses(t *testing.T) {
 		t.Fatalf("%d entries, %v", len(got), err)
 	}
 }
-
-func testOptionsNoNext() Options { return testOptions() }
 
 // An idle group's few records must not keep the segments of all others.
 func TestIdleGroupDoesNotPinSegments(t *testing.T) {
@@ -348,6 +351,33 @@ func TestIdleGroupDoesNotPinSegments(t *testing.T) {
 	}
 	if names, _ := fs.List(testDir); len(names) > 10 {
 		t.Fatalf("files: %v", names)
+	}
+}
+
+// A truncation in the middle of a Read: what it returns is of one log.
+func TestReadAcrossATruncation(t *testing.T) {
+	var during func()
+	fs := vfs.NewFault(vfs.NewMem(), vfs.PolicyFunc(func(op vfs.Op) vfs.Verdict {
+		if f := during; op.Kind == vfs.OpRead && f != nil {
+			during = nil
+			f()
+		}
+		return vfs.Verdict{}
+	}), nil)
+	o := testOptions()
+	o.SegmentBytes = 1 << 20
+	l := mustOpen(t, fs, o)
+	l.Create(1, members(1))
+	old := run(1, 100, 1, 300)
+	l.Append(1, 1, nil, old)
+	mustSync(t, l)
+	during = func() {
+		l.Append(1, 2, nil, run(3, 100, 2, 300))
+		mustSync(t, l)
+	}
+	got, err := l.Read(1, 1, 100, 1<<20, nil)
+	if err != nil || len(got) < 3 || !reflect.DeepEqual(got, old[:len(got)]) {
+		t.Fatalf("%d entries, the last of term %d, %v", len(got), got[len(got)-1].Term, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -95,7 +96,15 @@ func appendNonZero(dst []byte, v uint64) []byte {
 	return binary.AppendUvarint(dst, v)
 }
 
+// entryHeadBytes is about what an entry takes beside its Data.
+const entryHeadBytes = 32
+
 func appendEntries(dst []byte, entries []smr.Entry) []byte {
+	size := binary.MaxVarintLen64
+	for i := range entries {
+		size += entryHeadBytes + len(entries[i].Data)
+	}
+	dst = slices.Grow(dst, size) // once, and not by doubling through the entries
 	dst = binary.AppendUvarint(dst, uint64(len(entries)))
 	for i := range entries {
 		dst = smr.AppendEntry(dst, &entries[i])

@@ -61,7 +61,7 @@ Ctrl-C ends it; starting it again finds the data.`,
 	fs.IntVar(&o.portBase, "port-base", 0, "use six ports from this one on: client and peer of each member in turn")
 	fs.IntSliceVar(&o.clientPorts, "client-ports", devPorts.client, "ports for clients of the three members")
 	fs.IntSliceVar(&o.peerPorts, "peer-ports", devPorts.peer, "ports between the three members")
-	fs.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
+	fs.StringVar(&o.logLevel, "log-level", "error", "debug, info, warn or error; the log goes to stderr")
 	cmd.MarkFlagsMutuallyExclusive("port-base", "client-ports")
 	cmd.MarkFlagsMutuallyExclusive("port-base", "peer-ports")
 	return cmd
@@ -164,7 +164,6 @@ type devCluster struct {
 }
 
 func (c *devCluster) start(o *devOptions) error {
-	known := clientURLs{}
 	for i := range o.clientPorts {
 		s, err := o.settings(i)
 		if err != nil {
@@ -174,7 +173,6 @@ func (c *devCluster) start(o *devOptions) error {
 		if err != nil {
 			return fmt.Errorf("member %s: %w%s", s.Name, err, portHint(err))
 		}
-		known.add(s)
 		c.settings, c.doors = append(c.settings, s), append(c.doors, d)
 	}
 	// All ports are open now: each member finds the others at its first try.
@@ -183,7 +181,7 @@ func (c *devCluster) start(o *devOptions) error {
 		if err != nil {
 			return err
 		}
-		r, err := startReplica(s, devIdentity(s), c.doors[i], known, log.With("member", s.Name))
+		r, err := startReplica(s, devIdentity(s), c.doors[i], log.With("member", s.Name))
 		if err != nil {
 			return fmt.Errorf("member %s: %w", s.Name, err)
 		}

@@ -67,6 +67,10 @@ func (r *replica) close(ctx context.Context, handOver bool) error {
 func (r *replica) release() error {
 	var errs []error
 	r.doors.closeClients()
+	if r.stopped != nil {
+		r.stopped()
+		r.announcing.Wait()
+	}
 	if r.host != nil {
 		errs = append(errs, r.host.Close()) // which closes the peers' listener
 	}

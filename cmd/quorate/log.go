@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/quorate/quorate/internal/roster"
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
@@ -82,7 +84,7 @@ func (o *logOptions) print(r *wal.RecordInfo, out io.Writer) error {
 		if e.Index < o.from || o.to != 0 && e.Index > o.to {
 			continue
 		}
-		if _, err := fmt.Fprintf(out, "    %d term %d %s\n", e.Index, e.Term, entryText(e)); err != nil {
+		if _, err := fmt.Fprintf(out, "    %d term %d %s\n", e.Index, e.Term, entryText(r.Group, e)); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func configurationText(c *smr.Configuration) string {
 }
 
 // entryText says what an entry is for.
-func entryText(e *smr.Entry) string {
+func entryText(group smr.GroupID, e *smr.Entry) string {
 	switch e.Kind {
 	case smr.KindEmpty:
 		return "empty (a leader's first)"
@@ -128,6 +130,13 @@ func entryText(e *smr.Entry) string {
 		return configurationText(&c)
 	case smr.KindSession:
 		return "session"
+	}
+	if group == rosterGroup {
+		member, urls, err := roster.Decode(e.Data)
+		if err != nil {
+			return "announcement that cannot be read"
+		}
+		return fmt.Sprintf("member %x serves clients at %s", uint64(member), strings.Join(urls, ","))
 	}
 	var c kv.Command
 	if err := kv.DecodeCommand(e.Data, &c); err != nil {

@@ -23,13 +23,18 @@ const within = 30 * time.Second
 
 // output collects what a command prints.
 type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	b       bytes.Buffer
+	written chan struct{}
 }
 
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	select {
+	case o.written <- struct{}{}:
+	default:
+	}
 	return o.b.Write(b)
 }
 
@@ -52,6 +57,7 @@ func start(t *testing.T, args ...string) *command {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &command{t: t, args: args, cancel: cancel, code: make(chan int, 1)}
+	c.out.written = make(chan struct{}, 1)
 	go func() { c.code <- run(ctx, args, &c.out, &c.err) }()
 	t.Cleanup(cancel)
 	return c
@@ -66,6 +72,19 @@ func (c *command) end() int {
 	case <-time.After(within):
 		c.t.Fatalf("quorate %v did not end; it printed:\n%s%s", c.args, &c.out, &c.err)
 		return -1
+	}
+}
+
+// prints waits until the command has printed text.
+func (c *command) prints(text string) {
+	c.t.Helper()
+	deadline := time.After(within)
+	for !strings.Contains(c.out.String(), text) {
+		select {
+		case <-c.out.written:
+		case <-deadline:
+			c.t.Fatalf("quorate %v did not print %q but:\n%s%s", c.args, text, &c.out, &c.err)
+		}
 	}
 }
 
@@ -141,10 +160,11 @@ func TestDevKeepsItsData(t *testing.T) {
 				t.Fatalf("round %d: member at %s has %q", round, port, got)
 			}
 		}
+		c.prints("Ctrl-C")
 		if code := c.stop(); code != 0 {
 			t.Fatalf("exit code %d:\n%s%s", code, &c.out, &c.err)
 		}
-		for _, want := range []string{"127.0.0.1:" + p[0], "leads", "etcdctl --endpoints=", "Ctrl-C", dir} {
+		for _, want := range []string{"127.0.0.1:" + p[0], "leads", "etcdctl --endpoints=", dir} {
 			if !strings.Contains(c.out.String(), want) {
 				t.Errorf("the output lacks %q:\n%s", want, &c.out)
 			}
@@ -210,6 +230,44 @@ func serveArgs(dir string, i int, names, clients, peers []string) []string {
 		"--heartbeat-interval", "50", "--election-timeout", "300", "--initial-cluster-state", "new", "--log-level", "error", "--log-outputs", filepath.Join(dir, names[i]+".log")}
 }
 
+// knowsAll waits until a member's list shows where all members serve clients.
+func knowsAll(t *testing.T, port string, clients []string) {
+	t.Helper()
+	conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	want := map[string]bool{}
+	for _, c := range clients {
+		want["http://127.0.0.1:"+c] = true
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		resp, err := pb.NewClusterClient(conn).MemberList(ctx, &pb.MemberListRequest{}, grpc.WaitForReady(true))
+		if err != nil {
+			t.Fatalf("member list: %v", err)
+		}
+		known := 0
+		for _, m := range resp.Members {
+			if len(m.ClientURLs) == 1 && want[m.ClientURLs[0]] {
+				known++
+			}
+		}
+		if known == len(clients) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("the member at %s knows only %v", port, resp.Members)
+		}
+	}
+}
+
 // One member after the other is stopped and started again; the others go on,
 // and nothing is lost.
 func TestServeThreeMembers(t *testing.T) {
@@ -221,6 +279,9 @@ func TestServeThreeMembers(t *testing.T) {
 	}
 	put(t, all[0], p[0], "k", "0")
 	for i := range names {
+		knowsAll(t, p[i], p[:3])
+	}
+	for i := range names {
 		if code := all[i].stop(); code != 0 {
 			t.Fatalf("member %s: exit code %d:\n%s", names[i], code, &all[i].err)
 		}
@@ -231,6 +292,7 @@ func TestServeThreeMembers(t *testing.T) {
 		if got := get(t, all[i], p[i], "k"); got != want {
 			t.Fatalf("member %s after its restart has %q, want %q", names[i], got, want)
 		}
+		knowsAll(t, p[i], p[:3])
 	}
 	for i := range names {
 		if code := all[i].stop(); code != 0 {

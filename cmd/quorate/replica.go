@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,14 +20,19 @@ import (
 	"github.com/quorate/quorate/etcdapi"
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/internal/datadir"
+	"github.com/quorate/quorate/internal/roster"
 	"github.com/quorate/quorate/internal/settings"
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
 )
 
-// theGroup is the group that holds the keys: for now, all of them.
-const theGroup smr.GroupID = 1
+// The groups of a cluster, each with all members: one for the keys, and a small
+// one for where the members serve clients.
+const (
+	keysGroup   smr.GroupID = 1
+	rosterGroup smr.GroupID = 2
+)
 
 // replica is one running member:
 //
@@ -40,25 +47,22 @@ type replica struct {
 	dir   *datadir.Dir
 	doors *doors
 	host  *host.Host
-	group *host.Group
+	group *host.Group // of the keys
 	api   *etcdapi.Server
 	grpc  *grpc.Server
 
 	failed chan error // why the member cannot go on
-	// known are the client URLs that this process knows, by member: its own and,
-	// in dev, the others'.
-	known clientURLs
+
+	roster      *roster.Roster
+	rosterGroup *host.Group
+	announcing  sync.WaitGroup
+	stopped     context.CancelFunc // ends the announcing
 }
-
-// clientURLs are the URLs for clients of members, by name.
-type clientURLs map[string][]string
-
-func (c clientURLs) add(s *settings.Settings) { c[s.Name] = settings.Strings(s.AdvertiseClient) }
 
 // startReplica puts a member together and starts it, from the disk up. It owns
 // doors. After an error nothing of it is left.
-func startReplica(s *settings.Settings, want datadir.Request, doors *doors, known clientURLs, log *slog.Logger) (_ *replica, err error) {
-	r := &replica{settings: s, doors: doors, known: known, log: log, failed: make(chan error, 1)}
+func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log *slog.Logger) (_ *replica, err error) {
+	r := &replica{settings: s, doors: doors, log: log, failed: make(chan error, 1), roster: roster.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.release())
@@ -75,8 +79,11 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, know
 	if r.host, err = host.Open(hostConfig); err != nil {
 		return nil, err
 	}
-	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: theGroup, Logger: log})
-	if r.group, err = r.host.StartGroup(host.GroupConfig{ID: theGroup, Members: r.voters(), Machine: store}); err != nil {
+	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: keysGroup, Logger: log})
+	if r.group, err = r.host.StartGroup(host.GroupConfig{ID: keysGroup, Members: r.voters(), Machine: store}); err != nil {
+		return nil, err
+	}
+	if r.rosterGroup, err = r.host.StartGroup(host.GroupConfig{ID: rosterGroup, Members: r.voters(), Machine: r.roster}); err != nil {
 		return nil, err
 	}
 	registry, err := r.registry()
@@ -93,6 +100,9 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, know
 	}
 	r.grpc = r.api.NewGRPCServer(grpcOptions(s)...)
 	r.doors.serve(r.grpc, r.handler(), r.fail)
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stopped = cancel
+	r.announcing.Go(func() { r.announce(ctx) })
 	return r, nil
 }
 
@@ -137,12 +147,11 @@ func (r *replica) voters() smr.Configuration {
 	return host.Voters(ids...)
 }
 
-// members is what clients are told of the cluster. Client URLs are known only of
-// the members in this process: members do not tell each other yet.
+// members is what clients are told of the cluster.
 func (r *replica) members() []etcdapi.Member {
 	var all []etcdapi.Member
 	for _, m := range r.dir.Identity.Members {
-		all = append(all, etcdapi.Member{ID: uint64(m.ID), Name: m.Name, PeerURLs: []string{m.PeerURL}, ClientURLs: r.known[m.Name]})
+		all = append(all, etcdapi.Member{ID: uint64(m.ID), Name: m.Name, PeerURLs: []string{m.PeerURL}, ClientURLs: r.roster.ClientURLs(m.ID)})
 	}
 	return all
 }

@@ -62,9 +62,7 @@ func serve(ctx context.Context, s *settings.Settings) error {
 	var r *replica
 	doors, err := openDoors(s)
 	if err == nil {
-		known := clientURLs{}
-		known.add(s)
-		r, err = startReplica(s, wanted(s), doors, known, log)
+		r, err = startReplica(s, wanted(s), doors, log)
 	}
 	if err != nil {
 		log.Error("could not start", "err", err)

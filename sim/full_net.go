@@ -1,0 +1,210 @@
+package sim
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/raft"
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/transport"
+	"github.com/quorate/quorate/wire"
+)
+
+// wires are the connections between hosts. Each direction is first in, first
+// out, as TCP is; it loses nothing but by breaking, and then everything under
+// way. Through a link that is cut nothing passes, and the connection does not
+// outlive it.
+type wires struct {
+	links
+	w     *fullWorld
+	rng   source
+	slab  []frame
+	free  []int32
+	ends  [replicasMax][replicasMax]smr.Instant // when the newest frame arrives
+	lives [replicasMax][replicasMax]uint32      // of the connection; a frame of an older one is lost
+}
+
+// frame is a frame under way.
+type frame struct {
+	b    []byte
+	from uint8
+	life uint32
+}
+
+// sender is a host's way out.
+type sender struct {
+	h    *simHost
+	life uint32
+}
+
+var errGone = errors.New("this host's life is over")
+
+// Send implements host.Sender.
+func (s sender) Send(to uint64, b *transport.Buffer) error {
+	defer b.Release()
+	h := s.h
+	w := h.w
+	if h.life != s.life || h.dead {
+		return errGone
+	}
+	from, dest := h.slot, int(to)-1
+	if dest < 0 || dest >= len(w.hosts) || dest == from {
+		w.fail(Contract, ids(h.id), "sends a frame to %d", to)
+		return errGone
+	}
+	w.net.send(from, dest, b.B)
+	return nil
+}
+
+func (n *wires) send(from, to int, b []byte) {
+	w := n.w
+	w.sent++
+	w.marks.hit(MarkFrame)
+	w.note(0xd1, uint64(from)<<8|uint64(to), hashBytes(b), uint64(len(b)))
+	w.traceFrame(EventSend, from, to, b)
+	if !n.open(from, to) {
+		w.marks.hit(MarkLost)
+		w.traceFrame(EventDrop, from, to, b)
+		if n.lives[from][to]&1 == 0 {
+			n.lives[from][to]++ // odd: broken, and renewed by the next frame that passes
+		}
+		return
+	}
+	f := &w.features
+	chaos := w.phase == phaseChaos
+	if chaos && n.rng.permille(w.full.breakPermille) {
+		w.marks.hit(MarkBrokenConnection)
+		switch {
+		case n.rng.permille(w.full.corruptPermille * 100):
+			w.marks.hit(MarkCorruptFrame)
+		case n.rng.flip():
+			w.marks.hit(MarkTornFrame)
+		}
+		n.snap(from, to)
+		return
+	}
+	if n.lives[from][to]&1 == 1 {
+		n.lives[from][to]++
+	}
+	d := n.rng.between(f.delayMin, f.delayMax)
+	if chaos && n.rng.permille(f.slowPermille) {
+		d = n.rng.between(f.delayMax, f.slowMax)
+	}
+	at := max(w.now.Add(d), n.ends[from][to])
+	n.ends[from][to] = at
+	w.queue.push(occurrence{at: at, what: whatDeliver, who: uint8(to), ref: n.hold(frame{b: b, from: uint8(from), life: n.lives[from][to]})})
+}
+
+// snap breaks the connection in both directions; the hosts may notice.
+func (n *wires) snap(a, b int) {
+	n.lives[a][b] += 2
+	n.lives[b][a] += 2
+	n.ends[a][b], n.ends[b][a] = 0, 0
+	if n.rng.permille(n.w.full.noticePermille) {
+		n.w.notice(a, b)
+		n.w.notice(b, a)
+	}
+}
+
+// drop breaks every connection of a host that ends.
+func (n *wires) drop(slot int, noticed bool) {
+	for i := range n.w.hosts {
+		if i == slot {
+			continue
+		}
+		n.lives[slot][i] += 2
+		n.lives[i][slot] += 2
+		n.ends[slot][i], n.ends[i][slot] = 0, 0
+		if noticed && n.open(slot, i) {
+			n.w.notice(i, slot)
+		}
+	}
+}
+
+// hold copies a frame into the slab.
+func (n *wires) hold(f frame) int32 {
+	f.b = append([]byte(nil), f.b...)
+	if k := len(n.free); k > 0 {
+		i := n.free[k-1]
+		n.free = n.free[:k-1]
+		n.slab[i] = f
+		return i
+	}
+	n.slab = append(n.slab, f)
+	return int32(len(n.slab) - 1)
+}
+
+func (n *wires) deliver(o *occurrence) {
+	w := n.w
+	f := n.slab[o.ref]
+	h := w.hosts[o.who]
+	if h.rt == nil || f.life != n.lives[f.from][o.who] {
+		w.traceFrame(EventDrop, int(f.from), int(o.who), f.b)
+		n.slab[o.ref] = frame{}
+		n.free = append(n.free, o.ref)
+		return
+	}
+	n.slab[o.ref] = frame{}
+	n.free = append(n.free, o.ref)
+	w.traceFrame(EventDeliver, int(f.from), int(o.who), f.b)
+	if err := h.rt.Deliver(smr.ReplicaID(f.from+1), f.b); err != nil && !errors.Is(err, host.ErrBusy) {
+		w.fail(Contract, ids(h.id), "refuses a frame of %d: %v", f.from+1, err)
+	}
+}
+
+// notice tells a host, a little later, that its connection to a peer broke.
+func (w *fullWorld) notice(slot, peer int) {
+	h := w.hosts[slot]
+	d := w.net.rng.between(0, w.features.delayMax)
+	w.queue.push(occurrence{at: w.now.Add(d), what: whatPeerDown, who: uint8(slot), ref: int32(peer), life: h.life})
+}
+
+func hashBytes(b []byte) uint64 {
+	h := uint64(len(b))
+	for len(b) >= 8 {
+		h = mix64(h ^ binary.LittleEndian.Uint64(b))
+		b = b[8:]
+	}
+	for _, c := range b {
+		h = mix64(h ^ uint64(c) ^ 0x100)
+	}
+	return h
+}
+
+// traceFrame tells the tracer of each item of a frame.
+func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
+	if w.tracer == nil {
+		return
+	}
+	e := Event{Kind: k, Replica: smr.ReplicaID(from + 1), Peer: smr.ReplicaID(to + 1)}
+	var reader wire.Reader
+	var item wire.Item
+	if _, err := reader.Reset(b); err != nil {
+		e.Text = err.Error()
+		w.trace(e)
+		return
+	}
+	for {
+		ok, err := reader.Next(&item)
+		if err != nil || !ok {
+			return
+		}
+		e.Message, e.Text = nil, ""
+		switch item.Kind {
+		case wire.KindMessage:
+			m := raft.Message(item.Message)
+			e.Message, e.Term, e.Index = &m, m.Term, m.Index
+		case wire.KindForward:
+			e.Text = fmt.Sprintf("forward of %d, term %d", len(item.Forward.Entries), item.Forward.Term)
+		case wire.KindForwardReject:
+			e.Text = fmt.Sprintf("refusal of %d, term %d, reason %d", len(item.ForwardReject.Requests), item.ForwardReject.Term, item.ForwardReject.Reason)
+		case wire.KindReadAsk:
+			e.Text = fmt.Sprintf("read asked, term %d", item.ReadAsk.Term)
+		case wire.KindReadReply:
+			e.Text = fmt.Sprintf("read index %d, %v", item.ReadReply.Index, item.ReadReply.OK)
+		}
+		w.trace(e)
+	}
+}

@@ -1,0 +1,220 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/raft"
+	"github.com/quorate/quorate/smr"
+)
+
+// fullWorld is a cluster of whole hosts in one seed's world: host.Runtime with
+// its log on a crashable file system, its codecs, workers and forwarding, and a
+// network of connections that carry frames.
+//
+// Every Turn of every host is an occurrence of its own; the seed draws how long
+// each lets wait, so the order of turns is the seed's.
+type fullWorld struct {
+	common
+	features features
+	full     fullFeatures
+	without  host.Protections
+
+	groups  []*simGroup
+	hosts   []*simHost
+	net     wires
+	clients []*fullClient
+	clockR  source
+	turnR   source
+	diskR   source
+}
+
+// fullFeatures are what a seed draws beside features.
+type fullFeatures struct {
+	groups, shards int
+	segmentBytes   int64
+	// breakPermille of the frames break their connection instead of arriving.
+	breakPermille, corruptPermille int
+	// noticePermille of the broken connections are noticed at once.
+	noticePermille int
+	// keepPercent of the unsynced sectors survive a loss of power; killPermille
+	// of the crashes end the process alone.
+	keepPercent, killPermille int
+	// crashOpPermille of the restarts are cut off at one of the next operations
+	// of the file system, drawn below crashOpMax.
+	crashOpPermille, crashOpMax int
+	syncFailPermille            int
+	diskFull                    bool
+	pebble                      bool
+}
+
+// simGroup is a group of the cluster, with a ledger of its own.
+type simGroup struct {
+	*ledger
+	id      smr.GroupID
+	history history
+	// refused are the commands of which a client was told that they are not
+	// done and never will be.
+	refused []uint64
+	halves  struct{ writes, reads int }
+}
+
+func drawFull(seed uint64) fullFeatures {
+	rng := fork(seed, 7)
+	s := &rng
+	f := fullFeatures{
+		groups:          pick(s, 1, 1, 1, 2),
+		shards:          pick(s, 1, 1, 2),
+		segmentBytes:    pick[int64](s, 16<<10, 16<<10, 64<<10, 1<<20),
+		noticePermille:  pick(s, 0, 500, 1000),
+		keepPercent:     pick(s, 0, 30, 50, 90),
+		killPermille:    pick(s, 0, 300, 800),
+		crashOpPermille: pick(s, 0, 0, 300, 800),
+		crashOpMax:      pick(s, 5, 40, 300),
+		pebble:          s.permille(150),
+	}
+	if s.permille(400) {
+		f.breakPermille = pick(s, 1, 10, 50)
+		f.corruptPermille = pick(s, 0, 5)
+	}
+	if s.permille(200) {
+		f.syncFailPermille = pick(s, 1, 5)
+	}
+	f.diskFull = s.permille(150)
+	return f
+}
+
+// newFullWorld builds the world of a seed.
+func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
+	w := &fullWorld{
+		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
+		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
+	}
+	f := &w.features
+	f.learners = 0
+	f.chaos = 20 + f.chaos/2
+	f.electionTimeout = max(f.electionTimeout, 150*time.Millisecond)
+	if f.turnDelayMax == 0 {
+		f.turnDelayMax = f.electionTimeout / 1000
+	}
+	if o.Quiet {
+		f.quieten()
+		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes}
+	}
+	var err error
+	if w.without, err = protections(o.Without); err != nil {
+		return nil, err
+	}
+	w.net = wires{w: w, rng: fork(seed, 3)}
+	var members smr.Configuration
+	for i := range f.replicas {
+		members.Members = append(members.Members, smr.Member{ID: smr.ReplicaID(i + 1), Role: smr.Voter})
+	}
+	for i := range w.full.groups {
+		g := &simGroup{ledger: w.ledger, id: smr.GroupID(i + 1)}
+		if i > 0 {
+			g.ledger = newLedger(o.Skip)
+			w.marks.hit(MarkSecondGroup)
+		}
+		if w.full.pebble {
+			g.identify = identifyPut
+		}
+		w.groups = append(w.groups, g)
+	}
+	for i := range f.replicas {
+		h := newSimHost(w, i, members)
+		w.hosts = append(w.hosts, h)
+		w.queue.push(occurrence{at: smr.Instant(w.nemesis.between(0, f.delayMax)), what: whatRestart, who: uint8(i)})
+	}
+	for i := range f.clients {
+		w.clients = append(w.clients, &fullClient{client: *newClient(seed, i, f.electionTimeout)})
+		w.queue.push(occurrence{at: smr.Instant(f.electionTimeout), what: whatClient, ref: int32(i)})
+	}
+	w.nextNemesis()
+	w.queue.push(occurrence{at: smr.Instant(f.electionTimeout) * smr.Instant(f.chaos), what: whatPhase})
+	return w, nil
+}
+
+// protections sorts names of protections into the host's own and the cores'.
+func protections(names []string) (host.Protections, error) {
+	p := host.Protections{Core: []raft.Option{raft.Poison()}}
+	for _, name := range names {
+		switch name {
+		case "fence":
+			p.Fence = true
+		case "fence-term":
+			p.FenceTerm = true
+		case "apply-wait":
+			p.ApplyWait = true
+		case "sync":
+			p.Sync = true
+		default:
+			off, err := raft.Without(name)
+			if err != nil {
+				return p, fmt.Errorf("%w: %w; beside these, of the host: fence, fence-term, apply-wait, sync", ErrOptions, err)
+			}
+			p.Core = append(p.Core, off)
+		}
+	}
+	return p, nil
+}
+
+func runFull(seed uint64, o *Options) (Result, error) {
+	w, err := newFullWorld(seed, o)
+	if err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	w.happen(w.dispatch)
+	if w.found == nil {
+		w.guarded(w.checkEnd)
+	}
+	for _, h := range w.hosts {
+		h.close()
+	}
+	res := Result{Seed: seed, Mode: Full, Virtual: time.Duration(w.now), Messages: w.sent}
+	for _, g := range w.groups {
+		res.Applied += uint64(len(g.commits))
+		res.Operations += len(g.history.ops)
+		w.note(0xff, uint64(len(g.commits)), g.floor, w.steps)
+	}
+	if w.found != nil {
+		w.trace(Event{Kind: EventViolation, Text: w.found.Error()})
+	}
+	res.Violation, res.Digest, res.Marks = w.found, w.digest, w.marks
+	return res, nil
+}
+
+func (w *fullWorld) dispatch(o *occurrence) {
+	for _, g := range w.groups {
+		g.now = w.now
+	}
+	w.act(o)
+	for _, g := range w.groups {
+		if w.found == nil && g.found != nil {
+			w.found = g.found
+			w.found.Detail = fmt.Sprintf("group %d: %s", g.id, g.found.Detail)
+		}
+	}
+}
+
+func (w *fullWorld) act(o *occurrence) {
+	switch o.what {
+	case whatDeliver:
+		w.net.deliver(o)
+	case whatNemesis:
+		w.nemesisActs()
+	case whatHeal, whatFlap:
+		w.heal(o)
+	case whatClient, whatDeadline:
+		w.clientActs(o)
+	case whatPhase:
+		w.nextPhase()
+	default:
+		w.hostActs(w.hosts[o.who], o)
+	}
+}
+
+func (w *fullWorld) timeouts(n int) time.Duration {
+	return w.features.electionTimeout * time.Duration(n)
+}

@@ -1,0 +1,70 @@
+package sim
+
+import (
+	"encoding/binary"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// watched is a state machine of a full seed.
+type watched interface {
+	smr.StateMachine
+	// read returns the value of a register: the id of the command that wrote it.
+	read(key byte) uint64
+	// position returns the applied index and a digest of all that was applied.
+	position() (applied, digest uint64)
+}
+
+// registers is the state machine of most full seeds: the registers of machine,
+// whose every apply the ledger watches. A durable one keeps an image on disk
+// now and then and begins there.
+type registers struct {
+	machine
+	watch func(e *smr.Entry, state uint64)
+	// flushed is the durable image, nil for a machine in memory.
+	flushed *machine
+	rng     *source
+}
+
+// Open implements smr.StateMachine.
+func (r *registers) Open() (uint64, error) {
+	r.machine = machine{}
+	if r.flushed != nil {
+		r.machine = *r.flushed
+	}
+	return r.applied, nil
+}
+
+// Apply implements smr.StateMachine.
+func (r *registers) Apply(batch []smr.Committed) error {
+	for i := range batch {
+		e := &batch[i].Entry
+		r.apply(e)
+		r.watch(e, r.digest)
+		batch[i].Result = smr.Result{Value: e.Index}
+	}
+	if r.flushed != nil && r.rng.permille(100) {
+		*r.flushed = r.machine
+	}
+	return nil
+}
+
+// Lookup implements smr.StateMachine: the query is a register's number.
+func (r *registers) Lookup(query []byte) ([]byte, error) {
+	return binary.LittleEndian.AppendUint64(nil, r.regs[query[0]]), nil
+}
+
+// Digest implements smr.StateMachine.
+func (r *registers) Digest() (applied uint64, digest [16]byte) {
+	binary.LittleEndian.PutUint64(digest[:], r.machine.digest)
+	return r.applied, digest
+}
+
+// Close implements smr.StateMachine.
+func (r *registers) Close() error { return nil }
+
+// read returns the value of a register.
+func (r *registers) read(key byte) uint64 { return r.regs[key] }
+
+// position returns the applied index and the digest there.
+func (r *registers) position() (uint64, uint64) { return r.applied, r.digest }

@@ -1,0 +1,135 @@
+package wal
+
+import (
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/vfs"
+)
+
+// nullFile takes writes and keeps nothing.
+type nullFile struct{ vfs.File }
+
+func (nullFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nullFile) SyncData() error                        { return nil }
+
+func batch64(first uint64) []smr.Entry {
+	es := make([]smr.Entry, 64)
+	data := make([]byte, 128)
+	for i := range es {
+		es[i] = smr.Entry{Index: first + uint64(i), Term: 1, Kind: smr.KindCommand, Origin: 1 << 60, Request: uint64(i), Data: data}
+	}
+	return es
+}
+
+// The hot path allocates nothing: neither filling nor syncing.
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	o := testOptions()
+	o.SegmentBytes = 64 << 20
+	l := mustOpen(t, vfs.NewMem(), o)
+	l.current().f = nullFile{}
+	l.current().size = o.SegmentBytes
+	l.next = &segment{}
+	l.Create(1, members(1))
+	es, hs := batch64(1), smr.HardState{Term: 1}
+	acks := make([]Ack, 0, 8)
+	turn := func() {
+		hs.Commit = es[0].Index
+		l.Append(1, es[0].Index, &hs, es)
+		acks, _ = l.Sync(acks[:0])
+		for i := range es {
+			es[i].Index += 64
+		}
+	}
+	for range 100 {
+		turn()
+	}
+	if n := testing.AllocsPerRun(500, turn); n != 0 {
+		t.Fatalf("%v allocations per turn", n)
+	}
+	if err := l.Failed(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	l := mustOpen(b, vfs.NewMem(), testOptions())
+	l.Create(1, members(1))
+	es := batch64(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Append(1, 1, nil, es)
+		for i := range es {
+			es[i].Index += 64
+		}
+		l.take()
+		l.taken.reset(0)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/64, "ns/entry")
+}
+
+func benchSync(b *testing.B, entries int) {
+	o := testOptions()
+	o.SegmentBytes = 64 << 20
+	start := time.Now()
+	o.Now = func() smr.Instant { return smr.Instant(time.Since(start)) }
+	l, err := Open(vfs.OS(), b.TempDir(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	l.Create(1, members(1))
+	es := batch64(1)[:entries]
+	acks := make([]Ack, 0, 8)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Append(1, 1, nil, es)
+		if acks, err = l.Sync(acks[:0]); err != nil {
+			b.Fatal(err)
+		}
+		for i := range es {
+			es[i].Index += uint64(entries)
+		}
+	}
+	st := l.Stats()
+	b.ReportMetric(float64(st.SyncTime.Nanoseconds())/float64(st.Syncs), "ns/sync")
+	b.ReportMetric(float64(entries)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+func BenchmarkSync1(b *testing.B)  { benchSync(b, 1) }
+func BenchmarkSync64(b *testing.B) { benchSync(b, 64) }
+
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	o := testOptions()
+	o.SegmentBytes = 64 << 20
+	o.NoSync = true
+	l, err := Open(vfs.OS(), dir, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l.Create(1, members(1))
+	const n = 1_000_000 / 64
+	es := batch64(1)
+	for range n {
+		l.Append(1, 1, nil, es)
+		if _, err := l.Sync(nil); err != nil {
+			b.Fatal(err)
+		}
+		for i := range es {
+			es[i].Index += 64
+		}
+	}
+	l.Close()
+	for b.Loop() {
+		l, err := Open(vfs.OS(), dir, o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if st, _ := l.State(1); st.Last != n*64 {
+			b.Fatal(st.Last)
+		}
+		l.Close()
+	}
+}
