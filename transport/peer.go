@@ -269,6 +269,9 @@ func (p *peer) notify() {
 		p.mu.Lock()
 		up := p.out != nil && p.in != nil
 		breaks, err, addr := p.breaks, p.breakErr, p.addr
+		if p.stopped != nil {
+			up, err = false, p.stopped
+		}
 		p.mu.Unlock()
 		switch {
 		case p.reportedUp && (!up || breaks != p.reportedBreaks):
@@ -314,7 +317,8 @@ func (p *peer) address() string {
 	return p.addr
 }
 
-// stop ends everything about the peer, because of err.
+// stop ends everything about the peer, because of err. The Handler has been told
+// when it returns, so that it hears of a later peer of the same id after this.
 func (p *peer) stop(err error) {
 	p.mu.Lock()
 	if p.stopped == nil {
@@ -329,11 +333,12 @@ func (p *peer) stop(err error) {
 	if in != nil {
 		closeNow(in.conn)
 	}
+	p.notify()
 }
 
 func (p *peer) stats() PeerStats {
 	p.mu.Lock()
-	s := PeerStats{ID: p.id, Addr: p.addr, Up: p.out != nil && p.in != nil, QueuedBytes: p.queuedBytes, LastError: p.lastErr}
+	s := PeerStats{ID: p.id, Addr: p.addr, Up: p.out != nil && p.in != nil && p.stopped == nil, QueuedBytes: p.queuedBytes, LastError: p.lastErr}
 	p.mu.Unlock()
 	s.BytesSent, s.FramesSent, s.Writes = p.bytesSent.Load(), p.framesSent.Load(), p.writes.Load()
 	s.BytesReceived, s.FramesReceived, s.Reads = p.bytesReceived.Load(), p.framesReceived.Load(), p.reads.Load()

@@ -81,7 +81,8 @@ func (t *Transport) SetPeer(id uint64, addr string) {
 	t.running.Go(p.run)
 }
 
-// RemovePeer forgets a peer and closes its connections.
+// RemovePeer forgets a peer and closes its connections. If the peer was up,
+// Handler.PeerDown has been called with ErrRemoved when it returns.
 func (t *Transport) RemovePeer(id uint64) {
 	t.mu.Lock()
 	p := t.peer(id)

@@ -401,8 +401,13 @@ func TestRemovePeer(t *testing.T) {
 	a, b := newHost(t, 1, nil), newHost(t, 2, nil)
 	connect(t, a, b)
 	a.RemovePeer(2)
-	if d := receive(t, "PeerDown", a.downs); d.id != 2 || !errors.Is(d.err, ErrRemoved) {
-		t.Errorf("%+v", d)
+	select { // "has been called ... when it returns"
+	case d := <-a.downs:
+		if d.id != 2 || !errors.Is(d.err, ErrRemoved) {
+			t.Errorf("%+v", d)
+		}
+	default:
+		t.Error("RemovePeer returned before PeerDown")
 	}
 	receive(t, "PeerDown", b.downs)
 	if err := a.Send(2, GetBuffer()); err != ErrUnknownPeer {
