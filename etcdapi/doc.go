@@ -38,6 +38,6 @@
 //   - A learner serves requests like any other member.
 //   - A transaction that has compares and no operation is linearizable; etcd
 //     answers it from local, possibly stale, state.
-//   - There is no quota: StatusResponse.dbSizeQuota is zero.
+//   - There is no quota: StatusResponse.dbSizeQuota is the largest number.
 //   - Defragment returns at once: there is nothing to stop for.
 package etcdapi

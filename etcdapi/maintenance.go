@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/quorate/quorate/kv"
@@ -31,6 +32,7 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 		RaftAppliedIndex: st.Applied,
 		DbSize:           size,
 		DbSizeInUse:      inUse,
+		DbSizeQuota:      quotaBytes,
 		IsLearner:        st.IsLearner,
 		DowngradeInfo:    &pb.DowngradeInfo{},
 	}
@@ -39,6 +41,10 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 	}
 	return resp, nil
 }
+
+// quotaBytes is the quota that clients and dashboards are told: there is none,
+// so the share of it in use is always about zero.
+const quotaBytes = math.MaxInt64
 
 // sizes are what etcd calls the size of the database and the part in use. What
 // waits in memory to be flushed counts, as it will be on disk.

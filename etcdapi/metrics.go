@@ -217,6 +217,7 @@ var (
 
 	descSize       = desc("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.")
 	descSizeInUse  = desc("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.")
+	descQuota      = desc("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.")
 	descKeys       = desc("etcd_debugging_mvcc_keys_total", "Total number of keys.")
 	descRevision   = desc("etcd_debugging_mvcc_current_revision", "The current revision of store.")
 	descCompactRev = desc("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.")
@@ -246,7 +247,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 		descHasLeader, descIsLeader, descLeaderChanges, descIsLearner, descCommitted, descApplied, descPending,
 		descFailed, descVersion, descGoVersion, descID, descClients, descHealthOK, descHealthFailed, descCheck,
 		descChecks, descSize, descSizeInUse, descKeys, descRevision, descCompactRev, descStarted, descHandled,
-		descReceived, descSent, descTerm, descLeaderID, descCacheHits, descCacheMisses, descCacheBytes, descDebt,
+		descReceived, descSent, descQuota, descTerm, descLeaderID, descCacheHits, descCacheMisses, descCacheBytes, descDebt,
 		descReadAmp, descSwept,
 	} {
 		out <- d
@@ -293,6 +294,7 @@ func (c collector) collectState(out sink) {
 	size, inUse := s.sizes(stats)
 	out.gauge(descSize, float64(size))
 	out.gauge(descSizeInUse, float64(inUse))
+	out.gauge(descQuota, quotaBytes)
 	out.gauge(descKeys, float64(stats.Keys))
 	out.gauge(descRevision, float64(s.store.Revision()))
 	out.gauge(descCompactRev, float64(s.store.CompactRevision()))

@@ -43,21 +43,38 @@ func (k *kvService) RangeStream(r *pb.RangeRequest, out pb.KV_RangeStreamServer)
 	if err := checkRangeStream(r); err != nil {
 		return err
 	}
-	req.SortTarget, req.SortOrder = kv.SortByKey, kv.SortNone
 	if !r.Serializable {
 		if err := k.barrier(ctx); err != nil {
 			return err
 		}
 	}
-	if req.CountOnly {
-		got, err := k.store.Range(ctx, &req)
-		if err != nil {
-			return storeError(err)
-		}
-		return out.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{
-			Header: k.header(got.Revision), Count: got.Count}})
+	if req.CountOnly || req.SortTarget != kv.SortByKey {
+		// A target without an order passes the check, as at etcd, and sorts:
+		// that needs the whole range in memory, as the unary request does.
+		return k.sendWhole(ctx, &req, out)
 	}
 	return k.sendChunks(ctx, req, out)
+}
+
+// sendWhole reads everything and then sends it in pieces.
+func (k *kvService) sendWhole(ctx context.Context, req *kv.RangeRequest, out pb.KV_RangeStreamServer) error {
+	got, err := k.store.Range(ctx, req)
+	if err != nil {
+		return storeError(err)
+	}
+	var c chunk
+	for i := range got.Kvs {
+		from := &got.Kvs[i]
+		if c.full(from, chunkKeysMax) {
+			if err := out.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{Kvs: c.kvs}}); err != nil {
+				return err
+			}
+			c = chunk{}
+		}
+		c.add(keyValue(from))
+	}
+	return out.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{
+		Header: k.header(got.Revision), Kvs: c.kvs, Count: got.Count, More: got.More}})
 }
 
 // sendChunks reads and sends one chunk after the other. The store is not held
@@ -121,17 +138,26 @@ type chunk struct {
 	next    []byte // the first key that the chunk has no room for, if any
 }
 
-// take adds one, and reports whether to go on. At least one fits. What it is
-// given is valid only during the call.
+// full reports whether the chunk has no room for another. At least one fits.
+func (c *chunk) full(another *kv.KeyValue, keysMax int64) bool {
+	size := len(another.Key) + len(another.Value)
+	return len(c.kvs) > 0 && (int64(len(c.kvs)) >= keysMax || c.bytes+size > chunkBytes)
+}
+
+func (c *chunk) add(to *mvccpb.KeyValue) {
+	c.kvs = append(c.kvs, to)
+	c.bytes += len(to.Key) + len(to.Value)
+}
+
+// take adds one, and reports whether to go on. What it is given is valid only
+// during the call.
 func (c *chunk) take(from *kv.KeyValue) bool {
-	size := len(from.Key) + len(from.Value)
-	if full := int64(len(c.kvs)) >= c.keysMax || c.bytes+size > chunkBytes; full && len(c.kvs) > 0 {
+	if c.full(from, c.keysMax) {
 		c.next = append([]byte(nil), from.Key...)
 		return false
 	}
 	to := keyValue(from)
 	to.Key, to.Value = append([]byte(nil), from.Key...), append([]byte(nil), from.Value...)
-	c.kvs = append(c.kvs, to)
-	c.bytes += size
+	c.add(to)
 	return true
 }

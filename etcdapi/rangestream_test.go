@@ -52,6 +52,7 @@ func TestRangeStream(t *testing.T) {
 		"count only":   {Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true},
 		"the past":     {Key: []byte("k"), RangeEnd: []byte("l"), Revision: 50},
 		"ascending":    {Key: []byte("k"), RangeEnd: []byte("l"), SortOrder: pb.RangeRequest_ASCEND},
+		"by version":   {Key: []byte("k"), RangeEnd: []byte("l"), SortTarget: pb.RangeRequest_VERSION, Limit: 50},
 		"serializable": {Key: []byte("k"), RangeEnd: []byte("l"), Serializable: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -58,7 +59,7 @@ func TestStatus(t *testing.T) {
 	resp.DbSize, resp.DbSizeInUse = 0, 0
 	wantMessage(t, resp, &pb.StatusResponse{
 		Header: head(2), Version: "3.7.3", StorageVersion: "3.7.0", Leader: 1,
-		RaftIndex: 1, RaftTerm: 5, RaftAppliedIndex: 1, DowngradeInfo: &pb.DowngradeInfo{},
+		RaftIndex: 1, RaftTerm: 5, RaftAppliedIndex: 1, DbSizeQuota: math.MaxInt64, DowngradeInfo: &pb.DowngradeInfo{},
 	})
 	m.set(func() { m.cluster.leader = 0 })
 	resp, err = c.maintenance.Status(t.Context(), &pb.StatusRequest{})

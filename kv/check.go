@@ -2,7 +2,6 @@ package kv
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 )
 
@@ -108,12 +107,10 @@ func (o *Op) check(depth, allowance int) error {
 	return ErrKeyNotFound
 }
 
-// interval is a range of keys that a transaction deletes; an empty end after a
-// begin that is set means one key.
+// interval is a range of keys that a transaction deletes: [begin, end).
 type interval struct{ begin, end []byte }
 
-// intervals are sorted by begin, disjoint and not adjacent in need: (1) no two
-// of them overlap.
+// intervals are sorted by begin, and (1) no two of them overlap.
 type intervals []interval
 
 // add puts more into s and restores (1).
@@ -122,7 +119,7 @@ func (s intervals) add(more intervals) intervals {
 		return s
 	}
 	s = append(s, more...)
-	slices.SortFunc(s, func(a, b interval) int { return cmp.Or(bytes.Compare(a.begin, b.begin)) })
+	slices.SortFunc(s, func(a, b interval) int { return bytes.Compare(a.begin, b.begin) })
 	out := s[:1]
 	for _, v := range s[1:] {
 		last := &out[len(out)-1]

@@ -23,11 +23,11 @@ type Config struct {
 	// CacheBytes bounds the cache of the keys' newest versions that puts use;
 	// zero: 64 MiB. BlockCacheBytes bounds pebble's cache; zero: 128 MiB.
 	// MemTableBytes is how much is kept in memory until it is flushed; zero:
-	// 64 MiB. The log is replayed from the last flush after a crash.
+	// 64 MiB, or 4 MiB if Deterministic. The log is replayed from the last flush after a crash.
 	CacheBytes, BlockCacheBytes, MemTableBytes int64
 	// Deterministic is for simulations: no compactions of pebble's by
 	// themselves, no file is removed, and flushes happen inside Apply and Flush
-	// only.
+	// only, in an order that repeats as long as no batch is half a memtable.
 	Deterministic bool
 	// SweepEntries bounds the work that Apply spends on removing compacted
 	// versions, beside twice the number of its own entries; zero: 256.
@@ -45,6 +45,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.BlockCacheBytes <= 0 {
 		c.BlockCacheBytes = 128 << 20
+	}
+	if c.MemTableBytes <= 0 && c.Deterministic {
+		c.MemTableBytes = 4 << 20
 	}
 	if c.MemTableBytes <= 0 {
 		c.MemTableBytes = 64 << 20

@@ -82,9 +82,8 @@ func (s *Store) Range(ctx context.Context, req *RangeRequest) (resp *RangeRespon
 }
 
 // RangeFunc is Range with one key in memory at a time: it calls fn with each
-// until fn returns false, and answers with what is left: Kvs is empty, More and
-// Count are as if fn had not stopped it early only if it did not. The KeyValue
-// is valid during the call alone. Only the order of keys is possible, else
+// until fn returns false. Kvs of the answer is empty; More and Count are right
+// unless fn stopped it. The KeyValue is valid during the call alone. Only the order of keys is possible, else
 // ErrInvalidSort. Its memory does not grow with the range; but as long as it
 // runs, pebble keeps the files of this state.
 func (s *Store) RangeFunc(ctx context.Context, req *RangeRequest, fn func(*KeyValue) bool) (resp *RangeResponse, err error) {
@@ -109,7 +108,8 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 	}
 	resp := &RangeResponse{Revision: v.rev}
 	var taken int64
-	full, stopped := req.CountOnly, false
+	var kv KeyValue // out here, so that it is allocated once
+	full := req.CountOnly
 	err = v.each(ctx, req.Key, req.RangeEnd, rev, func() (bool, error) {
 		resp.Count++
 		if full {
@@ -124,7 +124,7 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 		if err != nil {
 			return false, err
 		}
-		kv := ver.keyValue()
+		kv = ver.keyValue()
 		if !req.admits(&kv) {
 			return true, nil
 		}
@@ -139,10 +139,7 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 				kv.Lease = 0
 			}
 		}
-		if !fn(&kv) {
-			stopped = true
-		}
-		return !stopped, nil
+		return fn(&kv), nil
 	})
 	if err != nil {
 		return nil, err

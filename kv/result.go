@@ -61,7 +61,7 @@ func DecodeResult(b []byte, r *Result) error {
 	return nil
 }
 
-// AppendAnswer appends the encoding of what Lookup answers: version | kind |
+// appendAnswer appends the encoding of what Lookup answers: version | kind |
 // body of the response.
 func appendAnswer(dst []byte, r *OpResponse) []byte {
 	return appendOpResponse(append(dst, codecVersion), r)

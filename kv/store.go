@@ -29,8 +29,8 @@ type Store struct {
 	w  writer
 	// broken is why the store cannot be used any more.
 	broken error
-	// unflushed estimates what a deterministic store holds in its memtable.
-	unflushed int
+	// unflushed bounds what a deterministic store holds in its memtable.
+	unflushed int64
 
 	// background is the first error of pebble's goroutines.
 	background atomic.Pointer[error]
@@ -75,6 +75,9 @@ func (s *Store) Open() (applied uint64, err error) {
 		return 0, fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err)
 	}
 	st, err := load(db, s.cfg.Group)
+	if err == nil && s.cfg.Deterministic {
+		err = growMemTable(db, s.cfg.MemTableBytes)
+	}
 	if err != nil {
 		return 0, errors.Join(fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err), db.Close())
 	}

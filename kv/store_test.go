@@ -512,7 +512,7 @@ func TestDeterministicFiles(t *testing.T) {
 		for i := range 120 {
 			size := 10
 			if i%40 == 39 {
-				size = 6000
+				size = 2000
 			}
 			batch := make([]smr.Committed, size)
 			for j := range batch {

@@ -182,7 +182,10 @@ func (s *Store) commit() error {
 	if err := w.batch.Set(keyState, w.rec, nil); err != nil {
 		return err
 	}
-	size, count := w.batch.Len(), int(w.batch.Count())
+	oversized, err := s.makeRoom(w.batch)
+	if err != nil {
+		return err
+	}
 	if err := w.batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}
@@ -194,7 +197,10 @@ func (s *Store) commit() error {
 	if err := w.closeIterator(); err != nil {
 		return err
 	}
-	return s.flushIfFull(size, count)
+	if oversized {
+		return s.db.Flush()
+	}
+	return nil
 }
 
 func (w *writer) closeIterator() error {
@@ -206,27 +212,37 @@ func (w *writer) closeIterator() error {
 	return it.Close()
 }
 
-// Bounds for a deterministic store. Pebble's first memtable is 256 KiB, and its
-// successors grow from there.
-const (
-	unflushedBytesMax = 128 << 10
-	batchBytesMax     = 64 << 10
-)
-
-// flushIfFull flushes a deterministic store before pebble would by itself: its
-// goroutine must not touch a file while the caller's does. A batch that is large
-// enough to set off a flush on its own waits for it.
-func (s *Store) flushIfFull(size, count int) error {
+// makeRoom flushes a deterministic store before pebble would by itself: its
+// goroutine must not touch a file while the caller's does, nor may it depend on
+// the scheduler what goes into one flush. A batch that is oversized, half a
+// memtable or more, sets off a flush on its own, which the caller must wait for;
+// how pebble divides that one is the scheduler's choice.
+func (s *Store) makeRoom(b *pebble.Batch) (oversized bool, err error) {
 	if !s.cfg.Deterministic {
-		return nil
+		return false, nil
 	}
-	const entryBytes, entryBytesMax = 64, 200 // what a memtable adds to an entry
-	s.unflushed += size + count*entryBytes
-	if s.unflushed < unflushedBytesMax && size+count*entryBytesMax < batchBytesMax {
-		return nil
+	const entryBytesMax = 200 // what a memtable reserves for an entry
+	size := int64(b.Len()) + int64(b.Count())*entryBytesMax
+	oversized = size >= s.cfg.MemTableBytes/2-memTableBytesFirst/4
+	if s.unflushed += size; s.unflushed < s.cfg.MemTableBytes/2 {
+		return oversized, nil
 	}
-	s.unflushed = 0
-	return s.db.Flush()
+	s.unflushed = size
+	return oversized, s.db.Flush()
+}
+
+// memTableBytesFirst is the size of pebble's first memtable; each is twice the
+// size of the one before, up to what was configured.
+const memTableBytesFirst = 256 << 10
+
+// growMemTable brings the memtable of a deterministic store to its full size.
+func growMemTable(db *pebble.DB, size int64) error {
+	for n := int64(memTableBytesFirst); n < size; n *= 2 {
+		if err := db.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle makes everything before the entry at hand readable in pebble. It must

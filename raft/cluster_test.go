@@ -71,7 +71,9 @@ type node struct {
 	voted    uint64
 	wasLead  uint64
 	leadLast uint64
-	reads    map[uint64]uint64 // ticket -> least index that is linearizable
+	// leadCommit is the commit index that it was elected with.
+	leadCommit uint64
+	reads      map[uint64]uint64 // ticket -> least index that is linearizable
 }
 
 // disk holds what is synced, and writes on their way.
@@ -277,8 +279,20 @@ func (c *cluster) observe(n *node) {
 			c.violate("leader append-only: replica %d lost entries in term %d", n.id, s.Term)
 		}
 		n.leadLast = s.Last
+		if c.faults.hunter && s.Commit > n.leadCommit && n.leadCommit > 0 {
+			// It has committed something for the first time: a bad moment.
+			n.leadCommit = 0
+			if c.chance(500) {
+				c.after(0, func() {
+					if n.up {
+						c.crash(n)
+					}
+				})
+			}
+		}
 		return
 	}
+	n.leadCommit = s.Commit
 	c.leaders[s.Term] = n.id
 	c.stats.elections++
 	n.wasLead, n.leadLast = s.Term, s.Last
@@ -300,7 +314,7 @@ func (c *cluster) hunt(n *node) {
 			c.block[[2]smr.ReplicaID{n.id, other.id}] = true
 		}
 	}
-	c.after(smr.Instant(c.rng.IntN(int(c.config.ElectionTimeout/4))), func() {
+	c.after(smr.Instant(c.rng.IntN(int(c.config.ElectionTimeout/2))), func() {
 		for _, other := range c.nodes {
 			delete(c.block, [2]smr.ReplicaID{n.id, other.id})
 		}

@@ -192,7 +192,7 @@ func (r *Raft) takeAnswers() {
 	}
 	if f.beatOwed {
 		m := Message{Type: MsgHeartbeatReply, Round: f.round, Index: ack}
-		if f.gap && f.matched < r.log.last+1 {
+		if f.gap {
 			m.Reject, m.ConflictIndex = true, f.matched+1
 		}
 		r.sendTo(r.leader, m)

@@ -157,7 +157,7 @@ type slab struct {
 // quarter before it is given back.
 const (
 	slabIdleMax    = 256
-	slabEntriesMin = 64
+	slabEntriesMin = 8
 )
 
 func (s *slab) begin() {

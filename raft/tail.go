@@ -22,7 +22,7 @@ type tail struct {
 	base        uint64
 }
 
-const tailSlotsMin = 16
+const tailSlotsMin = 8
 
 func (t *tail) slot(i uint64) uint64 { return i & uint64(len(t.ring)-1) }
 

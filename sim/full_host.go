@@ -360,9 +360,14 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 func (h *simHost) close() {
 	h.life++
 	h.dead = true
-	if h.rt != nil {
-		_ = h.rt.Close()
+	if h.rt == nil {
+		return
 	}
+	s := h.rt.Stats()
+	h.w.marks[MarkForwarded] += s.Forwarded
+	h.w.marks[MarkReproposed] += s.Reproposed
+	h.w.marks[MarkSegment] += uint64(s.Log.Recycled)
+	_ = h.rt.Close()
 	h.rt = nil
 }
 

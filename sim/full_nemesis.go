@@ -87,7 +87,7 @@ func (w *fullWorld) makeCut(pairs [][2]uint8, flaps int, d time.Duration) {
 	i := w.net.add(pairs, flaps)
 	w.traceCut(&w.net.cuts[i])
 	for _, p := range pairs {
-		if w.net.rng.permille(w.full.noticePermille) {
+		if w.full.patientPermille == 0 && w.net.rng.permille(w.full.noticePermille) {
 			w.notice(int(p[0]), int(p[1]))
 		}
 	}
@@ -106,11 +106,13 @@ func (w *fullWorld) heal(o *occurrence) {
 	c := &w.net.cuts[o.ref]
 	if o.what == whatHeal || c.flaps == 0 {
 		w.net.set(o.ref, false)
+		w.net.healed()
 		w.traceCut(c)
 		return
 	}
 	c.flaps--
 	w.net.set(o.ref, !c.on)
+	w.net.healed()
 	w.traceCut(c)
 	later := *o
 	later.at = w.now.Add(w.nemesis.between(w.features.electionTimeout/4, w.timeouts(2)))
@@ -197,6 +199,7 @@ func (w *fullWorld) healCore() {
 	}
 	w.healedAt = w.now
 	w.net.mend()
+	w.net.healed()
 	w.marks.hit(MarkHealedCore)
 	w.features.applyDelayMax, w.features.thinkMax = 0, max(w.features.thinkMax, w.features.electionTimeout/4)
 	for _, c := range w.clients {

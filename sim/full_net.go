@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/raft"
@@ -24,6 +25,9 @@ type wires struct {
 	free  []int32
 	ends  [replicasMax][replicasMax]smr.Instant // when the newest frame arrives
 	lives [replicasMax][replicasMax]uint32      // of the connection; a frame of an older one is lost
+	// held are the frames that wait at a link that is cut, where the connection
+	// outlives the cut: TCP sends them again when the way is free.
+	held [replicasMax][replicasMax][]int32
 }
 
 // frame is a frame under way.
@@ -64,6 +68,10 @@ func (n *wires) send(from, to int, b []byte) {
 	w.marks.hit(MarkFrame)
 	w.note(0xd1, uint64(from)<<8|uint64(to), hashBytes(b), uint64(len(b)))
 	w.traceFrame(EventSend, from, to, b)
+	if !n.open(from, to) && w.full.patientPermille > 0 && n.waits(from, to) {
+		n.hold(from, to, b)
+		return
+	}
 	if !n.open(from, to) {
 		w.marks.hit(MarkLost)
 		w.traceFrame(EventDrop, from, to, b)
@@ -88,13 +96,60 @@ func (n *wires) send(from, to int, b []byte) {
 	if n.lives[from][to]&1 == 1 {
 		n.lives[from][to]++
 	}
+	n.release(from, to) // what was sent before goes first
 	d := n.rng.between(f.delayMin, f.delayMax)
 	if chaos && n.rng.permille(f.slowPermille) {
 		d = n.rng.between(f.delayMax, f.slowMax)
 	}
-	at := max(w.now.Add(d), n.ends[from][to])
+	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), life: n.lives[from][to]}), d)
+}
+
+func (n *wires) dispatch(from, to int, ref int32, d time.Duration) {
+	at := max(n.w.now.Add(d), n.ends[from][to])
 	n.ends[from][to] = at
-	w.queue.push(occurrence{at: at, what: whatDeliver, who: uint8(to), ref: n.hold(frame{b: b, from: uint8(from), life: n.lives[from][to]})})
+	n.w.queue.push(occurrence{at: at, what: whatDeliver, who: uint8(to), ref: ref})
+}
+
+// waits says whether frames wait at the cut link, which is drawn once for each
+// connection.
+func (n *wires) waits(from, to int) bool {
+	if n.lives[from][to]&1 == 1 {
+		return false // broken already
+	}
+	draw := mix64(n.w.seed ^ uint64(from)<<32 ^ uint64(to)<<16 ^ uint64(n.lives[from][to])<<40)
+	return int(draw%1000) < n.w.full.patientPermille
+}
+
+// hold lets a frame wait until the link is whole.
+func (n *wires) hold(from, to int, b []byte) {
+	const heldMax = 2000 // beyond that the sender's buffer is full
+	if len(n.held[from][to]) >= heldMax {
+		n.w.marks.hit(MarkLost)
+		n.lives[from][to]++
+		return
+	}
+	n.w.marks.hit(MarkHeld)
+	n.held[from][to] = append(n.held[from][to], n.keep(frame{b: b, from: uint8(from), life: n.lives[from][to]}))
+}
+
+// release lets the frames go that waited at a link that is whole again.
+func (n *wires) release(from, to int) {
+	if len(n.held[from][to]) == 0 || !n.open(from, to) {
+		return
+	}
+	for _, ref := range n.held[from][to] {
+		n.dispatch(from, to, ref, n.w.features.delayMax)
+	}
+	n.held[from][to] = n.held[from][to][:0]
+}
+
+// healed lets go what waited at links that a heal has opened.
+func (n *wires) healed() {
+	for i := range n.w.hosts {
+		for j := range n.w.hosts {
+			n.release(i, j)
+		}
+	}
 }
 
 // snap breaks the connection in both directions; the hosts may notice.
@@ -123,8 +178,8 @@ func (n *wires) drop(slot int, noticed bool) {
 	}
 }
 
-// hold copies a frame into the slab.
-func (n *wires) hold(f frame) int32 {
+// keep copies a frame into the slab.
+func (n *wires) keep(f frame) int32 {
 	f.b = append([]byte(nil), f.b...)
 	if k := len(n.free); k > 0 {
 		i := n.free[k-1]

@@ -38,6 +38,8 @@ type fullFeatures struct {
 	breakPermille, corruptPermille int
 	// noticePermille of the broken connections are noticed at once.
 	noticePermille int
+	// patientPermille of the connections outlive a cut.
+	patientPermille int
 	// keepPercent of the unsynced sectors survive a loss of power; killPermille
 	// of the crashes end the process alone.
 	keepPercent, killPermille int
@@ -68,6 +70,7 @@ func drawFull(seed uint64) fullFeatures {
 		shards:          pick(s, 1, 1, 2),
 		segmentBytes:    pick[int64](s, 16<<10, 16<<10, 64<<10, 1<<20),
 		noticePermille:  pick(s, 0, 500, 1000),
+		patientPermille: pick(s, 0, 0, 500, 1000),
 		keepPercent:     pick(s, 0, 30, 50, 90),
 		killPermille:    pick(s, 0, 300, 800),
 		crashOpPermille: pick(s, 0, 0, 300, 800),

@@ -54,12 +54,14 @@ const (
 	MarkBrokenConnection
 	MarkCorruptFrame
 	MarkTornFrame
+	MarkHeld
 	MarkForwarded
 	MarkReproposed
 	MarkFollowerRead
 	MarkCrashMidSync
 	MarkSyncFailed
 	MarkDiskFull
+	MarkSegment
 	MarkSecondGroup
 	MarkPebble
 	markCount
@@ -72,8 +74,8 @@ var markNames = [markCount]string{
 	"fetch-follower", "fetch-self", "snapshot-needed", "restored", "compacted", "replay", "durable-machine",
 	"busy", "not-leader", "write", "write-replaced", "unknown", "read", "read-failed",
 	"healed-core", "outsider-speaks", "outsider-hears",
-	"frame", "broken-connection", "corrupt-frame", "torn-frame", "forwarded", "reproposed", "follower-read",
-	"crash-mid-sync", "sync-failed", "disk-full", "second-group", "pebble",
+	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
+	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
 }
 
 func (m Mark) String() string { return markNames[m] }

@@ -100,6 +100,39 @@ func benchSync(b *testing.B, entries int) {
 func BenchmarkSync1(b *testing.B)  { benchSync(b, 1) }
 func BenchmarkSync64(b *testing.B) { benchSync(b, 64) }
 
+func BenchmarkRead(b *testing.B) {
+	dir := b.TempDir()
+	o := testOptions()
+	o.SegmentBytes, o.NoSync = 64<<20, true
+	l, err := Open(vfs.OS(), dir, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	l.Create(1, members(1))
+	es := batch64(1)
+	const n = 200_000 / 64
+	for range n {
+		l.Append(1, 1, nil, es)
+		if _, err := l.Sync(nil); err != nil {
+			b.Fatal(err)
+		}
+		for i := range es {
+			es[i].Index += 64
+		}
+	}
+	var dst []smr.Entry
+	b.ReportAllocs()
+	for b.Loop() {
+		for next := uint64(1); next <= n*64; next += uint64(len(dst)) {
+			if dst, err = l.Read(1, next, n*64, 1<<20, dst[:0]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(n*64), "ns/entry")
+}
+
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	o := testOptions()

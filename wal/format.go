@@ -261,7 +261,8 @@ type record struct {
 }
 
 // decodeRecord decodes a payload whose CRC was verified. For entries it calls
-// visit with each of them; an entry's Data shares the payload's memory.
+// visit with each of them, until it returns; an entry's Data shares the payload's
+// memory.
 func decodeRecord(kind recordKind, payload []byte, visit func(*smr.Entry)) (r record, err error) {
 	d := smr.Decoder{B: payload}
 	r.kind, r.group = kind, smr.GroupID(d.Uvarint())
@@ -313,8 +314,8 @@ func decodeRecord(kind recordKind, payload []byte, visit func(*smr.Entry)) (r re
 
 func decodeEntries(r *record, b []byte, visit func(*smr.Entry)) error {
 	r.entries = b
+	var e smr.Entry // visit may keep its Data, not the entry
 	for len(b) > 0 {
-		var e smr.Entry
 		rest, err := smr.DecodeEntry(b, &e)
 		if err != nil {
 			return err

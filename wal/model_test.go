@@ -218,7 +218,11 @@ func play(fs vfs.FS, seed uint64, turns int, m model, check bool) (acked, inflig
 			seq++
 			m.step(r, l, seq)
 		}
-		if _, err := l.Sync(nil); err != nil {
+		_, err := l.Sync(nil)
+		if errors.Is(err, ErrNoSpace) {
+			_, err = l.Sync(nil) // "the next Sync tries again"
+		}
+		if err != nil {
 			return acked, m, l, err
 		}
 		acked = m
@@ -315,11 +319,18 @@ func crashAt(t *testing.T, seed uint64, turns, n int) {
 	}
 }
 
-// A sync that fails once at each operation: nothing unacknowledged may be
-// counted on, nothing acknowledged may be missing.
+// An error once at each operation: nothing acknowledged may be missing, nothing
+// else may be there. A full disk is no failure unless a sync finds it.
 func TestErrorAtEveryOperation(t *testing.T) {
+	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+		errorAtEveryOperation(t, cause)
+	}
+}
+
+func errorAtEveryOperation(t *testing.T, cause error) {
 	const seed, turns = 21, 60
 	for n := 0; ; n++ {
+		kind := vfs.OpKind(0)
 		mem := vfs.NewMem()
 		i, hit := 0, false
 		fs := vfs.NewFault(mem, vfs.PolicyFunc(func(op vfs.Op) vfs.Verdict {
@@ -327,14 +338,17 @@ func TestErrorAtEveryOperation(t *testing.T) {
 				i++
 			}
 			if i == n+1 && !hit {
-				hit = true
-				return vfs.Verdict{Err: syscall.EIO}
+				hit, kind = true, op.Kind
+				return vfs.Verdict{Err: cause, Partial: int(op.Length / 2)}
 			}
 			return vfs.Verdict{}
 		}), nil)
 		acked, inflight, l, err := play(fs, seed, turns, model{}, false)
 		if !hit {
 			break
+		}
+		if cause == syscall.ENOSPC && l != nil && err != nil && kind != vfs.OpSync && kind != vfs.OpSyncDir && kind != vfs.OpRename {
+			t.Fatalf("operation %d, a %v, found no space, and the log has failed: %v", n, kind, err)
 		}
 		if l != nil {
 			l.Close()
