@@ -123,6 +123,12 @@ func (w *work) rangeKeys(r *RangeRequest) (*RangeResponse, error) {
 			kvs = append(kvs, kv)
 		}
 	}
+	// Without an order, etcd reads the keys up to the limit and one more, and
+	// sorts those; with an order or a filter it reads all of them first.
+	filters := r.MaxModRevision|r.MinModRevision|r.MaxCreateRevision|r.MinCreateRevision != 0
+	if r.SortOrder == SortNone && !filters && r.Limit > 0 && int64(len(kvs)) > r.Limit+1 {
+		kvs = kvs[:r.Limit+1]
+	}
 	slices.SortStableFunc(kvs, func(a, b KeyValue) int {
 		var c int64
 		switch r.SortTarget {

@@ -154,6 +154,11 @@ func (v *view) rangeKeys(ctx context.Context, req *RangeRequest) (*RangeResponse
 	collect := *req
 	if sorted := !req.isDefaultOrder(); sorted {
 		collect.Limit, collect.NoCount = 0, false
+		if req.SortOrder == SortNone && !req.hasFilters() && req.Limit > 0 {
+			// etcd sorts here what it read first: the keys up to the limit, and
+			// one more to know whether there are more.
+			collect.Limit = req.Limit + 1
+		}
 		// The value is needed to sort by it, and dropped afterwards.
 		collect.KeysOnly = req.KeysOnly && req.SortTarget != SortByValue
 	}

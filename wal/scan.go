@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	iofs "io/fs"
 	"sort"
 
 	"github.com/quorate/quorate/smr"
@@ -312,7 +312,7 @@ func (c *scanner) view(at, n int64) ([]byte, error) {
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, fmt.Errorf("read segment %s at %d: %w", c.name, at, &os.PathError{Op: "read", Path: c.name, Err: err})
+		return nil, fmt.Errorf("read segment %s at %d: %w", c.name, at, &iofs.PathError{Op: "read", Path: c.name, Err: err})
 	}
 	return c.buf[:n], nil
 }
