@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/quorate/quorate/host"
@@ -53,6 +54,7 @@ func benchCluster(b *testing.B) *host.Group {
 func inFlight(b *testing.B, n int, do func() error) {
 	b.ReportAllocs()
 	b.ResetTimer()
+	cpu := cpuSeconds(b)
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
@@ -68,6 +70,17 @@ func inFlight(b *testing.B, n int, do func() error) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+	b.ReportMetric((cpuSeconds(b)-cpu)/float64(b.N)*1e5, "cpu-s/100k")
+}
+
+// cpuSeconds is what the process has used so far: it moves far less than the rate
+// when a neighbour is busy.
+func cpuSeconds(b *testing.B) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 func BenchmarkPropose(b *testing.B) {

@@ -109,10 +109,13 @@ func TestJointCommitNeedsBothMajorities(t *testing.T) {
 	if got := s.Status().Configuration; sprint(got) != sprint(voters(1, 4, 5)) {
 		t.Errorf("the leave entry follows at once: %v", got)
 	}
+	if err := s.ProposeConfiguration(s.now, voters(1)); !errors.Is(err, ErrConfigurationPending) {
+		t.Errorf("a change before the leave entry is committed: %v", err)
+	}
 }
 
-// The note of 2015 on single-server changes: "a leader may not append a new
-// configuration entry until it has committed an entry from its current term."
+// Ongaro's note of 2015 on single-server changes: a leader appends no
+// configuration before it has committed an entry of its current term.
 func TestChangesWaitForAnEntryOfTheOwnTerm(t *testing.T) {
 	s := newSingle(t, 3, 1, nil, nil)
 	if err := s.ProposeConfiguration(0, voters(1)); !errors.Is(err, ErrNotLeader) {

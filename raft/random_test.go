@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-var seedFlag = flag.Uint64("seed", 0, "run this seed of the random tests alone")
+var (
+	seedFlag  = flag.Uint64("seed", 0, "run this seed of TestRandom alone")
+	seedsFlag = flag.Uint64("seeds", 400, "run as many seeds of TestRandom")
+)
 
 // swarm draws the features of a run: each seed leaves some out altogether.
 func swarm(c *cluster) {
@@ -66,7 +69,7 @@ func huntCommits(seed uint64, d time.Duration, opts ...Option) *cluster {
 // The five properties of Raft Figure 3, linearizability of read indexes, the
 // core's own invariants, and progress after healing, under every fault.
 func TestRandom(t *testing.T) {
-	seeds := uint64(400)
+	seeds := *seedsFlag
 	if testing.Short() {
 		seeds = 100
 	}

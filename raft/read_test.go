@@ -8,9 +8,9 @@ import (
 )
 
 // Thesis §6.4, step 1: "If the leader has not yet marked an entry from its
-// current term committed, it waits until it has done so." Step 3: "The leader
-// issues a new round of heartbeats and waits for their acknowledgments from a
-// majority of the cluster."
+// current term committed, it waits until it has done so." Step 3: "It issues
+// a new round of heartbeats and waits for their acknowledgments from a majority
+// of the cluster."
 func TestReadIndexWaitsForAnEntryOfItsOwnTerm(t *testing.T) {
 	s := newSingle(t, 3, 1, []uint64{1}, nil)
 	s.elect(at(1000))

@@ -430,9 +430,8 @@ func TestUnreachableFallsBackToProbing(t *testing.T) {
 	}
 }
 
-// The leader's disk works in parallel (thesis §10.2.1), and the commit may come
-// before it: "it is even possible to commit an entry before it has been written
-// to the leader's own disk".
+// Thesis §10.2.1: "The leader may even commit an entry before it has been written
+// to its own disk, if a majority of followers have written it to their disks".
 func TestLeaderWritesInParallel(t *testing.T) {
 	s := streaming(t, nil)
 	_ = s.propose(1)
@@ -458,5 +457,63 @@ func TestLeaderWritesInParallel(t *testing.T) {
 	s.Persisted(s.log.seq)
 	if o := s.take(); len(ofType(o, MsgAppend)) != 2 {
 		t.Error("without parallel-write: not sent after the write")
+	}
+}
+
+// Answers to appends of long ago change nothing.
+func TestStaleRejectionsAreIgnored(t *testing.T) {
+	s := streaming(t, nil)
+	_ = s.propose(4)
+	s.take()
+	reject := func(index uint64) {
+		s.step(s.now, Message{Type: MsgAppendReply, From: 2, Term: 1, Index: index, Reject: true, ConflictIndex: 1})
+	}
+	for _, index := range []uint64{0, 1, 6, 99} { // match is 1, next 6
+		reject(index)
+		if p := s.Status().Progress[1]; p.State != "replicate" || p.Next != 6 {
+			t.Errorf("a rejection at %d: %+v", index, p)
+		}
+	}
+	reject(5)
+	if p := s.Status().Progress[1]; p.State != "probe" || p.Next != 2 {
+		t.Errorf("the follower has lost something: %+v", p)
+	}
+	s.take()
+	reject(3)
+	if p := s.members.peer(2); !p.paused {
+		t.Error("a rejection of another append than the probe sends a second one")
+	}
+}
+
+// A heartbeat of round zero only tells of a commit.
+func TestRoundZeroIsNotAnswered(t *testing.T) {
+	s := newSingle(t, 3, 1, []uint64{1}, nil)
+	s.step(at(1), Message{Type: MsgAppend, From: 2, Term: 1, Index: 1, LogTerm: 1})
+	s.want("acknowledged", Output{Changed: true, Messages: []Message{{Type: MsgAppendReply, To: 2, Term: 1, Index: 1}}})
+	s.step(at(2), Message{Type: MsgHeartbeat, From: 2, Term: 1, Commit: 1})
+	s.want("committed, without an answer", Output{Committed: entriesOf(1, 1)})
+	s.step(at(3), Message{Type: MsgHeartbeat, From: 2, Term: 1, Round: 1, Index: 1, Commit: 1})
+	s.want("an answer", Output{Messages: []Message{{Type: MsgHeartbeatReply, To: 2, Term: 1, Round: 1, Index: 1}}})
+}
+
+// A state machine that does not keep up does not fill the memory.
+func TestTailIsBoundedWithoutApplying(t *testing.T) {
+	s := streaming(t, func(c *Config) {
+		c.TailBytesMax, c.ApplyBacklogBytesMax = 4*smr.EntryOverhead, 3*smr.EntryOverhead
+	})
+	for range 50 {
+		_ = s.propose(1)
+		s.settle(s.now)
+		for id := smr.ReplicaID(2); id <= 3; id++ {
+			s.step(s.now, Message{Type: MsgAppendReply, From: id, Term: 1, Index: s.log.last})
+		}
+		s.settle(s.now)
+	}
+	if n := s.log.bytes(); n > 9*smr.EntryOverhead {
+		t.Errorf("%d bytes in memory", n)
+	}
+	s.Applied(s.apply.handed)
+	if o := s.take(); len(o.Fetches) != 1 || o.Fetches[0].First != s.apply.handed+1 {
+		t.Errorf("the state machine is served from disk: %+v", o)
 	}
 }

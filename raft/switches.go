@@ -44,6 +44,11 @@ const (
 type Switch struct{ Name, Meaning string }
 
 // switchTable is in the order of the constants above.
+//
+// Without own-term-config alone nothing goes wrong as long as changes are joint:
+// a joint configuration needs a majority of the old voters, and so meets every
+// later change of them. The rule is kept because it costs nothing; it matters
+// when joint is off too.
 var switchTable = [...]Switch{
 	{"pre-vote", "a replica asks whether it could win before it raises its term (thesis §9.6)"},
 	{"check-quorum", "a leader that hears no quorum for an election timeout steps down (thesis §6.2)"},

@@ -51,19 +51,73 @@ func seeds(n int) int {
 		return *flagSeeds
 	}
 	if testing.Short() {
-		return n / 10
+		return n / 5
 	}
 	return n
 }
 
-func TestCoreSeeds(t *testing.T) {
-	r, err := Run(context.Background(), Options{Seeds: seeds(300), SeedBase: *flagBase, Progress: os.Stderr})
+// runSeeds runs a sweep in which nothing may fail, and demands that it reached
+// what its faults are there for.
+func runSeeds(t *testing.T, mode Mode, n int, wanted []Mark) {
+	t.Helper()
+	r, err := Run(context.Background(), Options{Mode: mode, Seeds: n, SeedBase: *flagBase})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(r.String())
 	t.Log(r.Marks.String())
+	o := Options{Mode: mode}
 	for _, f := range r.Failures {
-		t.Errorf("seed %d: %v", f.Seed, f.Violation)
+		t.Errorf("seed %d: %v\nreplay: %s", f.Seed, f.Violation, o.Replay(f.Seed))
+	}
+	if n < 100 {
+		return // too few to reach everything
+	}
+	if missed := r.Marks.Missed(wanted...); len(missed) > 0 {
+		t.Errorf("%d seeds never reached %v", n, missed)
+	}
+}
+
+// The chaos that both worlds must reach.
+var chaosMarks = []Mark{
+	MarkElection, MarkLeaderStepDown, MarkLost, MarkCutFull, MarkCutPartial, MarkCutOneWay, MarkCutFlapping,
+	MarkCutLeader, MarkCutShape, MarkCrash, MarkCrashAll, MarkHunted, MarkPause, MarkClockJump, MarkStall, MarkReplay,
+	MarkDurableMachine, MarkWrite, MarkWriteReplaced, MarkUnknown, MarkRead, MarkReadFailed, MarkHealedCore,
+	MarkOutsiderSpeaks, MarkOutsiderHears, MarkCrashMidSync,
+}
+
+func TestCoreSeeds(t *testing.T) {
+	runSeeds(t, Core, seeds(400), append([]Mark{
+		MarkTermRaised, MarkTruncation, MarkAppendRejected, MarkVoteRefused, MarkBatchAppend, MarkDuplicated, MarkReordered,
+		MarkCrashLostWrite, MarkCrashKeptWrite, MarkFetchFollower, MarkFetchSelf, MarkSnapshotNeeded, MarkRestored,
+		MarkCompacted, MarkBusy, MarkNotLeader,
+	}, chaosMarks...))
+}
+
+func TestFullSeeds(t *testing.T) {
+	runSeeds(t, Full, seeds(300), append([]Mark{
+		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
+		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower,
+	}, chaosMarks...))
+}
+
+// Without faults nothing is left but to work: no election is lost, no read
+// fails, nobody steps down.
+func TestQuiet(t *testing.T) {
+	for _, mode := range []Mode{Core, Full} {
+		r, err := Run(context.Background(), Options{Mode: mode, Seeds: seeds(40), SeedBase: *flagBase, Quiet: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(r.String())
+		t.Log(r.Marks.String())
+		for _, f := range r.Failures {
+			t.Errorf("%v seed %d: %v", mode, f.Seed, f.Violation)
+		}
+		for _, m := range []Mark{MarkCrash, MarkLost, MarkCutFull, MarkPause} {
+			if r.Marks[m] != 0 {
+				t.Errorf("%v: a quiet world hit %v", mode, m)
+			}
+		}
 	}
 }

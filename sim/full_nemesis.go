@@ -194,6 +194,9 @@ func (w *fullWorld) lag() time.Duration {
 func (w *fullWorld) healCore() {
 	s, n := &w.nemesis, len(w.hosts)
 	size := n/2 + 1 + s.n(n-n/2)
+	if w.features.quiet {
+		size = n
+	}
 	for bits.OnesCount(w.core) < size {
 		w.core |= 1 << s.n(n)
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/host"
-	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 )
 
@@ -137,30 +136,6 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w.nextNemesis()
 	w.queue.push(occurrence{at: smr.Instant(f.electionTimeout) * smr.Instant(f.chaos), what: whatPhase})
 	return w, nil
-}
-
-// protections sorts names of protections into the host's own and the cores'.
-func protections(names []string) (host.Protections, error) {
-	p := host.Protections{Core: []raft.Option{raft.Poison()}}
-	for _, name := range names {
-		switch name {
-		case "fence":
-			p.Fence = true
-		case "fence-term":
-			p.FenceTerm = true
-		case "apply-wait":
-			p.ApplyWait = true
-		case "sync":
-			p.Sync = true
-		default:
-			off, err := raft.Without(name)
-			if err != nil {
-				return p, fmt.Errorf("%w: %w; beside these, of the host: fence, fence-term, apply-wait, sync", ErrOptions, err)
-			}
-			p.Core = append(p.Core, off)
-		}
-	}
-	return p, nil
 }
 
 func runFull(seed uint64, o *Options) (Result, error) {

@@ -64,11 +64,14 @@ func (w *world) healCore() {
 	s := &w.nemesis
 	n := w.features.replicas
 	size := n/2 + 1 + s.n(n-n/2)
+	if w.features.quiet {
+		size = n // and nobody is left outside
+	}
 	for bits.OnesCount(w.core) < size {
 		w.core |= 1 << s.n(n)
 	}
-	if s.flip() || size == n {
-		w.core |= 1<<len(w.replicas) - 1&^(1<<n-1) // the learners too
+	if size == n || s.flip() {
+		w.core |= (1<<len(w.replicas) - 1) &^ (1<<n - 1) // the learners too
 	}
 	w.healedAt = w.now
 	w.net.mend()

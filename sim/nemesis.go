@@ -207,7 +207,7 @@ func (w *world) elected(r *replica) {
 	if !w.features.hunter || w.phase != phaseChaos || !w.nemesis.permille(600) {
 		return
 	}
-	d, how := w.nemesis.between(0, 3*w.features.delayMax+2*w.features.syncMax), w.nemesis.n(huntDisk)
+	d, how := w.nemesis.between(0, 6*w.features.delayMax+3*w.features.syncMax), w.nemesis.n(huntDisk)
 	if how == huntVotes {
 		d = 0
 	}

@@ -201,9 +201,21 @@ func (r *runner) take(res *Result, err error) {
 
 // Replay is the command that runs a seed again, with its trace.
 func (o *Options) Replay(seed uint64) string {
-	s := fmt.Sprintf("go run ./cmd/quorate sim --%s --seed %d --verbose", o.Mode, seed)
+	s := fmt.Sprintf("go run ./cmd/quorate sim --seed %d --verbose", seed)
+	if o.Mode == Core {
+		s += " --core"
+	}
 	if len(o.Without) > 0 {
 		s += " --without " + strings.Join(o.Without, ",")
+	}
+	if len(o.Skip) > 0 {
+		s += " --skip"
+		for i, c := range o.Skip {
+			s += string(" ,"[min(i, 1)]) + string(c)
+		}
+	}
+	if o.Quiet {
+		s += " --quiet"
 	}
 	return s
 }

@@ -32,20 +32,20 @@ type features struct {
 	durableMachine             bool
 	compaction                 bool
 
-	clients, keys      int
-	batchMax           int
-	thinkMax           time.Duration
-	valueBytes         int
-	strayPermille      int // requests that go to any replica, not the leader
-	appendEntriesMax   int
-	appendBytesMax     int
-	inflightMessages   int
-	tailBytes          int
-	backlogBytes       int
-	committedBytes     int
-	uncommittedBytes   int
-	tailOnRestart      int
-	readTicketsPerTurn bool
+	clients, keys    int
+	batchMax         int
+	thinkMax         time.Duration
+	valueBytes       int
+	strayPermille    int // requests that go to any replica, not the leader
+	appendEntriesMax int
+	appendBytesMax   int
+	inflightMessages int
+	tailBytes        int
+	backlogBytes     int
+	committedBytes   int
+	uncommittedBytes int
+	tailOnRestart    int
+	quiet            bool // no faults at all
 }
 
 // drawFeatures draws a seed's features for the core world.
@@ -85,6 +85,9 @@ func drawFeatures(seed uint64, o *Options) features {
 	f.drawDisk(s)
 	f.drawLimits(s)
 	f.drawActions(s)
+	if s.permille(120) {
+		f.chaseLeaders(s)
+	}
 	if o.Quiet {
 		f.quieten()
 	}
@@ -102,8 +105,8 @@ func (f *features) drawNetwork(s *source) {
 		f.slowPermille = pick(s, 5, 30, 100)
 		f.slowMax = f.electionTimeout * time.Duration(pick(s, 1, 3, 8))
 	}
-	if s.permille(300) {
-		f.clockDriftPPM = pick(s, 1000, 100_000, 300_000)
+	if s.permille(400) {
+		f.clockDriftPPM = pick(s, 1000, 100_000, 300_000, 300_000)
 	}
 	if s.permille(500) {
 		f.turnDelayMax = f.delayMax * time.Duration(pick(s, 1, 2))
@@ -183,9 +186,26 @@ func (f *features) drawActions(s *source) {
 	}
 }
 
+// chaseLeaders is the world of Raft's Figure 8: five replicas, one entry in a
+// message and few under way, and leaders that do not last. Entries then stay
+// behind on few replicas, under several terms.
+func (f *features) chaseLeaders(s *source) {
+	f.replicas, f.learners, f.hunter = 5, 0, true
+	f.appendEntriesMax, f.inflightMessages, f.batchMax = 1, pick(s, 1, 1, 2), pick(s, 1, 3)
+	f.lossPermille, f.slowPermille, f.dupPermille = pick(s, 0, 0, 100), 0, 0
+	f.stallPermille, f.compaction, f.applyDelayMax, f.turnDelayMax = 0, false, 0, 0
+	f.nemesisMin, f.nemesisMax = f.electionTimeout/4, 3*f.electionTimeout
+	f.actions = append(f.actions[:0], actCrashLeader, actCutLeader)
+	if s.flip() {
+		f.actions = append(f.actions, actCrash)
+	}
+	f.thinkMax, f.strayPermille = f.electionTimeout/10, 100
+}
+
 // quieten takes every fault out: what is left must simply work.
 func (f *features) quieten() {
 	f.lossPermille, f.dupPermille, f.slowPermille, f.stallPermille = 0, 0, 0, 0
+	f.quiet = true
 	f.clockDriftPPM, f.hunter, f.actions, f.syncCutPermille = 0, false, nil, 0
 }
 

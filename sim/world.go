@@ -46,13 +46,9 @@ func newWorld(seed uint64, o *Options) (*world, error) {
 		rng: fork(seed, 3), delayMin: f.delayMin, delayMax: f.delayMax,
 		lossPermille: f.lossPermille, dupPermille: f.dupPermille, slowPermille: f.slowPermille, slowMax: f.slowMax,
 	}
-	w.options = []raft.Option{raft.Poison()}
-	if len(o.Without) > 0 {
-		off, err := raft.Without(o.Without...)
-		if err != nil {
-			return nil, err
-		}
-		w.options = append(w.options, off)
+	var err error
+	if w.options, err = coreOptions(o.Without); err != nil {
+		return nil, err
 	}
 	for i := range f.replicas + f.learners {
 		role := smr.Voter

@@ -107,7 +107,6 @@ type replay struct {
 	// read, if they are still in the log at all: they may have been compacted
 	// or moved since.
 	unknown map[*group]uint64
-	entries int // of the entries record at hand
 }
 
 func (r *replay) begin(f *logFile) error {

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/sim"
+)
+
+func init() { commands = append(commands, newSim) }
+
+func newSim() *cobra.Command {
+	var o sim.Options
+	var seed uint64
+	var core, verbose bool
+	var skip []string
+	c := &cobra.Command{
+		Use:   "sim",
+		Short: "Run seeds of the simulated world",
+		Long: `Run seeds of the simulated world: a cluster under a virtual clock, with a network,
+disks, clocks and clients that a seed decides all about, and checkers that watch
+every step. Without --core each replica is a whole host with its log on a disk
+that crashes; with --core it is the protocol alone, which is faster.
+
+Every failing seed is printed with the command that replays it. The last line
+says how many seeds ran and failed, how much time passed in the worlds, and the
+rate; the one before it how often each coverage mark was hit.
+
+--without switches off a protection, to see what it is there for:
+
+` + protectionList() + `
+Exit codes: 0 no seed failed, 1 a seed failed, 2 wrong flags.`,
+		Example: `  quorate sim --seeds 1000
+  quorate sim --core --for 10m
+  quorate sim --seed 42 --verbose
+  quorate sim --core --without own-term-commit --seeds 1000`,
+		Args: usageErrors(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Mode = sim.Full
+			if core {
+				o.Mode = sim.Core
+			}
+			for _, s := range skip {
+				o.Skip = append(o.Skip, sim.Class(s))
+			}
+			if cmd.Flags().Changed("seed") {
+				if o.Seeds > 0 || o.For > 0 {
+					return &exitError{exitUsage, errors.New("--seed runs one seed; leave --seeds and --for out")}
+				}
+				o.SeedBase, o.Seeds = seed, 1
+			}
+			if o.Seeds == 0 && o.For == 0 {
+				o.Seeds = 100
+			}
+			return runSim(cmd, o, verbose)
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&o.Seeds, "seeds", 0, "how many seeds to run (default 100 if --for is not given)")
+	f.DurationVar(&o.For, "for", 0, "begin no further seed after this time")
+	f.Uint64Var(&o.SeedBase, "seed-base", 1, "the first seed")
+	f.Uint64Var(&seed, "seed", 0, "run this seed alone")
+	f.BoolVar(&core, "core", false, "the protocol alone, not whole hosts")
+	f.BoolVar(&verbose, "verbose", false, "print everything that happens; needs --seed")
+	f.StringSliceVar(&o.Without, "without", nil, "protections to switch off")
+	f.StringSliceVar(&skip, "skip", nil, "classes of violations to leave unreported, so that what they lead to is found")
+	f.BoolVar(&o.Quiet, "quiet", false, "leave every fault out")
+	f.IntVar(&o.Workers, "workers", 0, "seeds at a time (default: one for each processor)")
+	f.IntVar(&o.FailuresMax, "failures-max", 0, "stop after so many failing seeds (default: never)")
+	return c
+}
+
+func protectionList() string {
+	var b strings.Builder
+	for _, p := range sim.Protections() {
+		fmt.Fprintf(&b, "  %-18s %s\n", p.Name, p.Meaning)
+	}
+	return b.String()
+}
+
+func runSim(cmd *cobra.Command, o sim.Options, verbose bool) error {
+	out := cmd.OutOrStdout()
+	if verbose {
+		if o.Seeds != 1 {
+			return &exitError{exitUsage, errors.New("--verbose prints one seed; name it with --seed")}
+		}
+		w := bufio.NewWriter(out)
+		defer w.Flush()
+		o.Tracer = sim.Printer{W: w}
+		out = w
+	}
+	o.Progress = out
+	r, err := sim.Run(cmd.Context(), o)
+	if errors.Is(err, sim.ErrOptions) {
+		return &exitError{exitUsage, err}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "marks: %s\ndigest %016x, %v\n%s\n", &r.Marks, r.Digest, r.Elapsed.Round(time.Millisecond), &r)
+	if len(r.Failures) > 0 {
+		return &exitError{exitFailed, fmt.Errorf("%d of %d seeds failed", len(r.Failures), r.Seeds)}
+	}
+	return nil
+}

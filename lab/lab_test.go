@@ -1,0 +1,37 @@
+package lab
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// Every arm of every scenario shows what its file expects: as shipped the
+// protection holds, without it its danger is seen.
+func TestScenarios(t *testing.T) {
+	all, err := LoadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 18 {
+		t.Errorf("%d scenarios, there should be at least 18", len(all))
+	}
+	for _, s := range all {
+		for i := range s.Arms {
+			a := &s.Arms[i]
+			t.Run(s.Name+"/"+strings.ReplaceAll(a.Title(), " ", "_"), func(t *testing.T) {
+				t.Parallel()
+				res, err := Run(s, a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if testing.Verbose() && os.Getenv("LAB_SHOW") != "" {
+					_ = WriteText(os.Stdout, res, TextOptions{Letters: os.Getenv("LAB_SHOW") == "letters"})
+				}
+				if !res.Observed {
+					t.Errorf("not observed: %s\nviolation: %v", strings.Join(res.Missing, "; "), res.Violation)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/raft"
+)
+
+// hostSwitches are the protections of the host. "sync" is one of both: in the
+// core world an acknowledgement does not wait for the disk, in the full world
+// the log does not sync.
+var hostSwitches = []raft.Switch{
+	{Name: "apply-wait", Meaning: "a read waits until its index is applied (thesis §6.4; whole hosts alone)"},
+	{Name: "fence", Meaning: "what an earlier term's leader lost is proposed again (whole hosts alone)"},
+	{Name: "fence-term", Meaning: "a leader takes forwarded proposals in the term alone that they are meant for (whole hosts alone)"},
+}
+
+// Protections lists what Options.Without can switch off.
+func Protections() []raft.Switch {
+	return append(slices.Clone(hostSwitches), raft.Switches()...)
+}
+
+// protections sorts names of protections into the host's own and the cores'.
+func protections(names []string) (host.Protections, error) {
+	p := host.Protections{Core: []raft.Option{raft.Poison()}}
+	for _, name := range names {
+		switch name {
+		case "fence":
+			p.Fence = true
+		case "fence-term":
+			p.FenceTerm = true
+		case "apply-wait":
+			p.ApplyWait = true
+		case "sync":
+			p.Sync = true
+		default:
+			off, err := raft.Without(name)
+			if err != nil {
+				return p, err
+			}
+			p.Core = append(p.Core, off)
+		}
+	}
+	return p, nil
+}
+
+// coreOptions are the options of the cores of the core world.
+func coreOptions(names []string) ([]raft.Option, error) {
+	for _, name := range names {
+		if slices.ContainsFunc(hostSwitches, func(s raft.Switch) bool { return s.Name == name }) {
+			return nil, fmt.Errorf("%q is a protection of whole hosts, which the core world does not have", name)
+		}
+	}
+	off, err := raft.Without(names...)
+	return []raft.Option{raft.Poison(), off}, err
+}
