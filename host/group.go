@@ -116,6 +116,7 @@ func (g *group) carryOut(now smr.Instant) {
 	if o.Changed {
 		g.changed(now)
 	}
+	g.again = g.again || o.More
 	g.publish()
 }
 

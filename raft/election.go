@@ -15,6 +15,10 @@ type election struct {
 	// ownVote: the candidate's own vote is not counted yet, since it is not on
 	// disk.
 	ownVote bool
+	// lostUntil: until then the leader is known to be lost, not only silent, so
+	// that a refused pre-vote is tried again soon: the voter that refused may
+	// find out a moment later.
+	lostUntil smr.Instant
 }
 
 // drawTimeout sets the deadline anew, by a timeout between one and two
@@ -64,9 +68,16 @@ func (r *Raft) LeaderLost(now smr.Instant, leader smr.ReplicaID) {
 		return
 	}
 	r.leader = 0
-	soon := r.now.Add(r.random(r.cfg.ElectionTimeout / 8))
-	r.election.deadline = min(r.election.deadline, soon)
+	r.election.lostUntil = r.now.Add(r.cfg.ElectionTimeout)
+	r.standSoon(0)
 	r.check()
+}
+
+// standSoon moves the deadline up to a small random delay after least from now,
+// if it is later than that.
+func (r *Raft) standSoon(least time.Duration) {
+	soon := r.now.Add(least + r.random(r.cfg.ElectionTimeout/8))
+	r.election.deadline = min(r.election.deadline, soon)
 }
 
 // campaign stands for election, by a pre-vote first: the term goes up only when
@@ -79,6 +90,9 @@ func (r *Raft) campaign() {
 	r.role = PreCandidate
 	r.leader = 0
 	r.drawTimeout()
+	if r.now < r.election.lostUntil {
+		r.standSoon(r.cfg.ElectionTimeout / 8)
+	}
 	r.members.resetBallots()
 	if p := r.members.peer(r.cfg.ID); p != nil {
 		p.ballot = granted
@@ -144,13 +158,19 @@ func (r *Raft) upToDate(m *Message) bool {
 	return m.LogTerm > term || m.LogTerm == term && m.Index >= r.log.last
 }
 
-// stepPreVote answers whether a vote would be granted. Nothing changes here:
-// neither the term nor the timer.
+// stepPreVote answers whether a vote would be granted. Nothing changes here,
+// neither the term nor the vote. But a candidate whose log is behind tells that
+// another replica has lost the leader too, and cannot be elected by this one: so
+// this one stands soon, if it hears no leader itself.
 func (r *Raft) stepPreVote(m *Message) {
 	free := m.Term > r.hard.Term || r.hard.Vote == m.From || r.hard.Vote == 0 && r.leader == 0
-	if free && !r.hearsLeader() && r.upToDate(m) {
+	hears, upToDate := r.hearsLeader(), r.upToDate(m)
+	if free && !hears && upToDate {
 		r.reply(m, Message{Type: MsgPreVoteReply, Term: m.Term})
 		return
+	}
+	if !hears && !upToDate && (r.role == Follower || r.role == PreCandidate) && r.mayStand() {
+		r.standSoon(0)
 	}
 	r.reply(m, Message{Type: MsgPreVoteReply, Reject: true})
 }

@@ -67,3 +67,14 @@ func (m *membership) lost() bool {
 		return 1
 	}) == 0
 }
+
+// alone reports whether there is just one member that counts in a majority.
+func (m *membership) alone() bool {
+	n := 0
+	for i := range m.peers {
+		if isVoter(m.peers[i].role) || isVoter(m.peers[i].old) {
+			n++
+		}
+	}
+	return n == 1
+}

@@ -75,6 +75,9 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 	r.members.rebuild(0, now)
 	r.follow.begin(r.hard.Term, r.hard.Commit)
 	r.drawTimeout()
+	if r.mayStand() && r.members.alone() {
+		r.election.deadline = now // there is nobody to wait for
+	}
 	r.out.reported = r.view()
 	r.check()
 	return r, nil
