@@ -32,7 +32,9 @@ type letters struct {
 	applied  []*applyJob
 	fetched  []*fetchJob
 	control  []func(now smr.Instant)
-	logErr   error
+	// synced: the syncer has been at work, with these results.
+	synced, diskFull bool
+	logErr           error
 }
 
 type frameLetter struct {
@@ -41,7 +43,7 @@ type frameLetter struct {
 }
 
 func (l *letters) empty() bool {
-	return len(l.frames)+len(l.requests)+len(l.acks)+len(l.applied)+len(l.fetched)+len(l.control) == 0 && l.logErr == nil
+	return len(l.frames)+len(l.requests)+len(l.acks)+len(l.applied)+len(l.fetched)+len(l.control) == 0 && !l.synced
 }
 
 // reset empties l, keeps its memory, and drops what its memory points to.
@@ -105,13 +107,12 @@ func (in *inbox) frame(from smr.ReplicaID, b []byte) error {
 	return nil
 }
 
-// acked puts what the syncer wrote, or the error that ended it.
-func (in *inbox) acked(acks []wal.Ack, err error) {
+// synced puts what the syncer wrote, whether the disk is full, and the error that
+// ended it.
+func (in *inbox) synced(acks []wal.Ack, full bool, err error) {
 	in.put(func(l *letters) {
 		l.acks = append(l.acks, acks...)
-		if err != nil {
-			l.logErr = err
-		}
+		l.synced, l.diskFull, l.logErr = true, full, err
 	})
 }
 

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -16,20 +18,33 @@ type Syncer struct {
 	wake  func()
 	acks  []wal.Ack
 	err   error
+	// full: the disk had no room for the last batch, which the log has kept. It
+	// is tried again when the shard says so.
+	full, retry atomic.Bool
 }
 
 // HasWork reports whether Turn would do something.
-func (s *Syncer) HasWork() bool { return s.err == nil && s.shard.log.Pending() }
+func (s *Syncer) HasWork() bool {
+	return s.err == nil && (!s.full.Load() || s.retry.Load()) && s.shard.log.Pending()
+}
 
 // Turn writes and syncs what waits, tells the shard, and reports whether there
-// was anything. After an error the shard stops, and Turn does nothing more: what
-// the log says after a failed sync cannot be believed.
+// was anything. A full disk is tried again later. After any other error the
+// shard stops, and Turn does nothing more: what the log says after a failed sync
+// cannot be believed.
 func (s *Syncer) Turn() bool {
 	if !s.HasWork() {
 		return false
 	}
-	s.acks, s.err = s.shard.log.Sync(s.acks[:0])
-	s.shard.inbox.acked(s.acks, s.err)
+	s.retry.Store(false)
+	acks, err := s.shard.log.Sync(s.acks[:0])
+	s.acks = acks
+	full := errors.Is(err, wal.ErrNoSpace)
+	s.full.Store(full)
+	if !full {
+		s.err = err
+	}
+	s.shard.inbox.synced(acks, full, s.err)
 	return true
 }
 

@@ -107,6 +107,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		log:     log,
 		groups:  map[smr.GroupID]*group{},
 		sweepAt: smr.Never,
+		disk:    diskRoom{retryAt: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}

@@ -36,6 +36,7 @@ type Shard struct {
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
 	jobs      []*applyJob
 	failed    error
+	disk      diskRoom
 	digest    func(g smr.GroupID, applied uint64, digest [16]byte)
 	closed    <-chan struct{} // nil in a simulation
 
@@ -44,7 +45,7 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull atomic.Uint64
 }
 
 // sweepEvery is how often waiters are looked at for their deadlines.
@@ -66,6 +67,9 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	}
 	if s.sweepAt <= now {
 		s.sweep(now)
+	}
+	if s.disk.retryAt <= now {
+		s.retryDisk(now)
 	}
 	s.running, s.active = s.active, s.running[:0]
 	for _, g := range s.running {
@@ -94,7 +98,7 @@ func (s *Shard) next(now smr.Instant) smr.Instant {
 	if len(s.active) > 0 {
 		return now
 	}
-	next := s.sweepAt
+	next := min(s.sweepAt, s.disk.retryAt)
 	if len(s.deadlines) > 0 && s.deadlines[0].at < next {
 		next = s.deadlines[0].at
 	}
@@ -113,8 +117,8 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	for _, f := range l.control {
 		f(now)
 	}
-	if l.logErr != nil {
-		s.fail(fmt.Errorf("%w: %w", ErrLogFailed, l.logErr))
+	if l.synced {
+		s.syncedWith(now, l.diskFull, l.logErr)
 	}
 	for _, a := range l.acks {
 		if g := s.groups[a.Group]; g != nil && g.failed == nil {
@@ -174,6 +178,10 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	s.metrics.proposals.Add(1)
+	if s.disk.full {
+		w.complete(smr.Result{}, ErrDiskFull)
+		return
+	}
 	if s.congested() || s.waiters.bytes+w.entry.Size() > s.cfg.InboxBytesMax {
 		s.refuseBusy(w)
 		return

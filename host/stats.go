@@ -15,6 +15,8 @@ type Stats struct {
 	// Frames from peers; of them BadFrames could not be read, and DroppedFrames
 	// were dropped because the log could not keep up.
 	Frames, BadFrames, DroppedFrames uint64
+	// DiskFull is how often the log's disk was found full.
+	DiskFull uint64
 	// Log is the sum over the shards' logs; of SyncTimeMax and SyncTimeLast the
 	// largest.
 	Log wal.Stats
@@ -43,6 +45,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.Frames += m.frames.Load()
 		st.BadFrames += m.badFrames.Load()
 		st.DroppedFrames += m.droppedFrames.Load()
+		st.DiskFull += m.diskFull.Load()
 		addLog(&st.Log, s.log.Stats())
 	}
 	return st

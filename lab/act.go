@@ -35,13 +35,12 @@ func (a elect) act(r *run) error {
 			return err
 		}
 		r.settle()
-		if !standing() {
-			r.pass(min(limit, r.now().Add(time.Millisecond)), standing)
-			continue
-		}
 		r.pass(limit, func() bool { return !standing() || leading() })
 		if r.violation() != nil {
 			return nil
+		}
+		if !standing() {
+			r.pass(min(limit, r.now().Add(r.timeout()/5)), standing)
 		}
 	}
 	return nil
@@ -350,7 +349,11 @@ func (a runsSwarm) act(r *run) error {
 	if u.Swarm == "full" {
 		o.Mode = sim.Full
 	}
-	res, err := sim.RunSeed(u.Seed, o)
+	runSeed := sim.RunSeed
+	if u.EveryFault {
+		runSeed = sim.RunEveryFault
+	}
+	res, err := runSeed(u.Seed, o)
 	if err != nil {
 		return err
 	}

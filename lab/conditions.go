@@ -43,6 +43,7 @@ type (
 		value  string
 	}
 	violates struct{ classes []sim.Class } // empty: none
+	negation struct{ cond condition }
 	compares struct {
 		metric metric
 		op     string
@@ -89,6 +90,8 @@ func (p *parser) condition() condition {
 			c.term = p.number("a term")
 		}
 		return c
+	case "not":
+		return negation{p.condition()}
 	case "a":
 		p.expect("leader")
 		return anyLeader{}
@@ -201,6 +204,11 @@ func (p *parser) clientIs(col int, name string) condition {
 func (c leads) holds(r *run) (bool, string) {
 	v := r.view(c.id)
 	return v.Up && v.Role == raft.Leader && (c.term == 0 || v.Term == c.term), roleText(v)
+}
+
+func (c negation) holds(r *run) (bool, string) {
+	ok, seen := c.cond.holds(r)
+	return !ok, seen
 }
 
 func roleText(v *sim.View) string {

@@ -342,6 +342,11 @@ func (p *parser) setup() {
 		if s.Swarm = p.next("core or full"); s.Swarm != "core" && s.Swarm != "full" {
 			p.fail(c, "expected core or full")
 		}
+	case "every":
+		p.expect("fault")
+		if s.EveryFault = true; s.Swarm != "core" {
+			p.fail(col, "every fault is for the swarm of cores")
+		}
 	case "seed":
 		s.Seed = p.number("a seed")
 	case "one":

@@ -38,15 +38,18 @@ type Setup struct {
 	Hosts, Cores int
 	// Swarm is the world of a swarm run, and Seed its seed. Else Seed is what
 	// the election timeouts are drawn from.
-	Swarm    string
-	Seed     uint64
-	OneEntry bool
-	Timeout  time.Duration
-	Delay    time.Duration
-	Sync     time.Duration
-	Patience time.Duration
-	Logs     map[smr.ReplicaID][]uint64
-	Terms    map[smr.ReplicaID]uint64
+	Swarm string
+	Seed  uint64
+	// EveryFault lets all faults of the network and of the cores' world take
+	// part in the swarm, instead of those that the seed draws.
+	EveryFault bool
+	OneEntry   bool
+	Timeout    time.Duration
+	Delay      time.Duration
+	Sync       time.Duration
+	Patience   time.Duration
+	Logs       map[smr.ReplicaID][]uint64
+	Terms      map[smr.ReplicaID]uint64
 }
 
 func (s *Setup) replicas() int { return max(s.Hosts, s.Cores) }

@@ -1,0 +1,56 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/vfs"
+)
+
+// "No leader acknowledges what it cannot keep; it hands over, stays readable,
+// recovers by itself when there is room" (the disk is full).
+func TestDiskFull(t *testing.T) {
+	disks := map[smr.ReplicaID]*vfs.Mem{}
+	c := newCluster(t, 3, func(cfg *host.Config) {
+		if disks[cfg.ID] == nil {
+			disks[cfg.ID] = vfs.NewMem()
+		}
+		cfg.FS, cfg.SegmentBytes = disks[cfg.ID], 64<<10
+	})
+	full := c.leader()
+	c.propose(full, "first")
+	disks[full].SetFree(0)
+	// What is prepared of the log takes some more; then it is full.
+	sent := 0
+	eventually(t, "the full host refuses", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := c.groups[full].Propose(ctx, fmt.Appendf(nil, "%01000d", sent))
+		sent++
+		return errors.Is(err, host.ErrDiskFull) && host.Retryable(err)
+	})
+	eventually(t, "another host leads", func() bool {
+		st := c.groups[full].Status()
+		return st.Leader != 0 && st.Leader != full
+	})
+	other := full%3 + 1
+	c.propose(other, "the others go on")
+	if b, err := c.groups[full].ReadLocal([]byte("first")); err != nil || b[7] != 1 {
+		t.Errorf("the full host's local read: %x %v", b, err)
+	}
+	disks[full].SetFree(-1)
+	eventually(t, "the host takes commands again", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := c.groups[full].Propose(ctx, []byte("there is room"))
+		return err == nil
+	})
+	if b, err := c.groups[full].Read(context.Background(), []byte("the others go on")); err != nil || b[7] != 1 {
+		t.Errorf("what it missed: %x %v", b, err)
+	}
+}
