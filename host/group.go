@@ -127,7 +127,7 @@ func (g *group) changed(now smr.Instant) {
 		g.leader = v.Leader
 		if v.Leader != 0 {
 			g.view.leaderChanges.Add(1)
-			g.shard.cfg.Logger.Info("leader", "group", g.id, "leader", v.Leader, "term", v.Term)
+			g.shard.cfg.Logger.Info("leader", "group", g.id, "leader", v.Leader.String(), "term", v.Term)
 		} else {
 			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term)
 		}

@@ -179,7 +179,7 @@ func (p *peers) Frame(from uint64, b []byte) {
 		return // it could not be opened
 	}
 	if err := h.rt.Deliver(smr.ReplicaID(from), b); err != nil && !errors.Is(err, ErrBusy) {
-		h.cfg.Logger.Warn("a frame was dropped", "peer", from, "err", err)
+		h.cfg.Logger.Warn("a frame was dropped", "peer", smr.ReplicaID(from).String(), "err", err)
 	}
 }
 

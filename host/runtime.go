@@ -147,7 +147,7 @@ func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
 		return err
 	}
 	if int(shard) >= len(rt.shards) {
-		return fmt.Errorf("%w: host %d has at least %d shards, this one %d; all hosts of a cluster need the same number", ErrConfig, from, shard+1, len(rt.shards))
+		return fmt.Errorf("%w: host %v has at least %d shards, this one %d; all hosts of a cluster need the same number", ErrConfig, from, shard+1, len(rt.shards))
 	}
 	return rt.shards[shard].inbox.frame(from, b)
 }

@@ -231,7 +231,7 @@ func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
 
 func (s *Shard) badFrame(from smr.ReplicaID, err error) {
 	if s.metrics.badFrames.Add(1) == 1 {
-		s.cfg.Logger.Warn("a peer sent a frame that cannot be read; is it of another version?", "peer", from, "err", err)
+		s.cfg.Logger.Warn("a peer sent a frame that cannot be read; is it of another version?", "peer", from.String(), "err", err)
 	}
 }
 

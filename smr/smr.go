@@ -5,6 +5,7 @@ package smr
 
 import (
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -12,6 +13,9 @@ import (
 // every group. It is never zero and never reused: a host that has lost its data
 // directory comes back under a new id.
 type ReplicaID uint64
+
+// String writes the id in hexadecimal, as etcd's tools write members' ids.
+func (id ReplicaID) String() string { return strconv.FormatUint(uint64(id), 16) }
 
 // GroupID identifies one instance of consensus. Zero is not a valid group.
 type GroupID uint64
@@ -26,7 +30,7 @@ const Never Instant = math.MaxInt64
 
 // Add returns the instant d after i, and Never if i is Never.
 func (i Instant) Add(d time.Duration) Instant {
-	if i == Never || int64(i) > math.MaxInt64-int64(d) {
+	if i == Never || d > 0 && int64(i) > math.MaxInt64-int64(d) {
 		return Never
 	}
 	return i + Instant(d)

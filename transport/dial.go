@@ -31,7 +31,7 @@ func (p *peer) run() {
 			}
 		} else if key := reason(err); key != logged && p.ctx.Err() == nil {
 			logged = key
-			cfg.Logger.Warn("cannot connect to peer; will go on trying", "peer", p.id, "addr", addr, "reason", err)
+			cfg.Logger.Warn("cannot connect to peer; will go on trying", "peer", hexID(p.id), "addr", addr, "reason", err)
 		}
 		p.mu.Lock()
 		p.lastErr = err

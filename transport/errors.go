@@ -1,6 +1,9 @@
 package transport
 
-import "errors"
+import (
+	"errors"
+	"strconv"
+)
 
 // The errors of Send. The frame is dropped; there is nothing to clean up.
 var (
@@ -41,3 +44,6 @@ var (
 	// ErrConfig is wrapped by errors about a Config.
 	ErrConfig = errors.New("bad configuration")
 )
+
+// hexID writes an id as etcd's tools do.
+func hexID(id uint64) string { return strconv.FormatUint(id, 16) }

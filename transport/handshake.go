@@ -197,11 +197,11 @@ func (t *Transport) judge(addr string, h *hello) (*peer, verdict, error) {
 	case h.cluster != t.cfg.Cluster:
 		return nil, refusedCluster, t.clusterError(addr, h)
 	case h.to != t.cfg.ID:
-		return nil, refusedWrongPeer, fmt.Errorf("%w: host %d at %s dialled this address for host %d, and this is host %d; check the addresses of the members there", ErrWrongPeer, h.from, addr, h.to, t.cfg.ID)
+		return nil, refusedWrongPeer, fmt.Errorf("%w: host %x at %s dialled this address for host %x, and this is host %x; check the addresses of the members there", ErrWrongPeer, h.from, addr, h.to, t.cfg.ID)
 	}
 	p := t.peer(h.from)
 	if p == nil {
-		return nil, refusedNotMember, fmt.Errorf("%w: host %d at %s is not known here; add it as a member first", ErrNotMember, h.from, addr)
+		return nil, refusedNotMember, fmt.Errorf("%w: host %x at %s is not known here; add it as a member first", ErrNotMember, h.from, addr)
 	}
 	return p, accepted, nil
 }

@@ -277,14 +277,14 @@ func (p *peer) notify() {
 		case p.reportedUp && (!up || breaks != p.reportedBreaks):
 			p.reportedUp = false
 			if errors.Is(err, ErrClosed) || errors.Is(err, ErrRemoved) {
-				p.t.cfg.Logger.Info("peer disconnected", "peer", p.id, "addr", addr, "reason", err)
+				p.t.cfg.Logger.Info("peer disconnected", "peer", hexID(p.id), "addr", addr, "reason", err)
 			} else {
-				p.t.cfg.Logger.Warn("peer disconnected", "peer", p.id, "addr", addr, "reason", err)
+				p.t.cfg.Logger.Warn("peer disconnected", "peer", hexID(p.id), "addr", addr, "reason", err)
 			}
 			p.t.cfg.Handler.PeerDown(p.id, err)
 		case !p.reportedUp && up:
 			p.reportedUp, p.reportedBreaks = true, breaks
-			p.t.cfg.Logger.Info("peer connected", "peer", p.id, "addr", addr)
+			p.t.cfg.Logger.Info("peer connected", "peer", hexID(p.id), "addr", addr)
 			p.t.cfg.Handler.PeerUp(p.id)
 		default:
 			return

@@ -17,7 +17,7 @@ type Identity struct {
 }
 
 func (i Identity) String() string {
-	return fmt.Sprintf("cluster %d, replica %d, incarnation %d", i.Cluster, i.Replica, i.Incarnation)
+	return fmt.Sprintf("cluster %x, replica %x, incarnation %x", i.Cluster, uint64(i.Replica), i.Incarnation)
 }
 
 // Options of a log. Zero values mean the defaults given.

@@ -102,7 +102,9 @@ func runSim(cmd *cobra.Command, o sim.Options, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "marks: %s\ndigest %016x, %v\n%s\n", &r.Marks, r.Digest, r.Elapsed.Round(time.Millisecond), &r)
+	median, worst := r.Recovery()
+	fmt.Fprintf(out, "marks: %s\nafter the healing a write was answered within %.1f election timeouts (median), %.1f (worst)\ndigest %016x, %v\n%s\n",
+		&r.Marks, median, worst, r.Digest, r.Elapsed.Round(time.Millisecond), &r)
 	if len(r.Failures) > 0 {
 		return &exitError{exitFailed, fmt.Errorf("%d of %d seeds failed", len(r.Failures), r.Seeds)}
 	}
