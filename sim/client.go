@@ -34,7 +34,6 @@ type call struct {
 	count    int    // commands proposed together
 	begin    int64
 	floor    uint64 // the ledger's floor when it began
-	index    uint64 // read: the index to wait for
 	deadline smr.Instant
 }
 
@@ -241,6 +240,7 @@ func (w *world) acknowledge(r *replica, c *client, index uint64) {
 	})
 	if w.phase >= phaseHealed {
 		w.halves.writes++
+		w.writeAnswered()
 	}
 	w.done(r, c)
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -14,6 +15,7 @@ type common struct {
 	seed    uint64
 	tracer  Tracer
 	queue   queue
+	current occurrence // being dealt with
 	history history
 	nemesis source
 
@@ -28,6 +30,8 @@ type common struct {
 	sent   uint64
 	steps  uint64
 	halves struct{ writes, reads int } // answered after the healing
+	// recovered is when the first write after the healing was answered.
+	recovered smr.Instant
 }
 
 // phase of a run.
@@ -54,19 +58,34 @@ const occurrencesMax = 20_000_000
 func (w *common) happen(dispatch func(*occurrence)) {
 	w.guarded(func() {
 		for w.found == nil && w.phase != phaseOver {
-			o, ok := w.queue.pop()
-			if !ok {
+			var ok bool
+			if w.current, ok = w.queue.pop(); !ok {
 				w.fail(NoProgress, nil, "nothing is left to happen")
 				return
 			}
-			w.now = o.at
+			w.now = w.current.at
 			if w.steps++; w.steps > occurrencesMax {
 				w.fail(NoProgress, nil, "still not over after %d occurrences", w.steps)
 				return
 			}
-			dispatch(&o)
+			dispatch(&w.current)
 		}
 	})
+}
+
+// writeAnswered notes a write that was answered in the healed core.
+func (w *common) writeAnswered() {
+	if w.phase >= phaseHealed && w.recovered == 0 {
+		w.recovered = w.now
+	}
+}
+
+// recovery is how many election timeouts the healed core took to answer a write.
+func (w *common) recovery(timeout time.Duration) float64 {
+	if w.recovered == 0 {
+		return 0
+	}
+	return float64(w.recovered.Sub(w.healedAt)) / float64(timeout)
 }
 
 // guarded turns a panic of the code under test into a violation.

@@ -126,6 +126,7 @@ func (w *fullWorld) written(c *fullClient, h *simHost, st *seat, serial uint32, 
 		g.history.ops = append(g.history.ops, op)
 		if w.phase >= phaseHealed {
 			g.halves.writes++
+			w.writeAnswered()
 		}
 	case host.Retryable(err):
 		w.marks.hit(MarkWriteReplaced)

@@ -150,7 +150,7 @@ func runFull(seed uint64, o *Options) (Result, error) {
 	for _, h := range w.hosts {
 		h.close()
 	}
-	res := Result{Seed: seed, Mode: Full, Virtual: time.Duration(w.now), Messages: w.sent}
+	res := Result{Seed: seed, Mode: Full, Virtual: time.Duration(w.now), Messages: w.sent, Recovery: w.recovery(w.features.electionTimeout)}
 	for _, g := range w.groups {
 		res.Applied += uint64(len(g.commits))
 		res.Operations += len(g.history.ops)

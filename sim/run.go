@@ -71,6 +71,9 @@ type Result struct {
 	// Operations of clients that ended.
 	Operations int
 	Marks      Marks
+	// Recovery is how many election timeouts after the healing the first write
+	// was answered; zero: none was.
+	Recovery float64
 	// Mode and Options that replay it.
 	Mode Mode
 }
@@ -90,6 +93,19 @@ type Report struct {
 	Marks      Marks
 	// Without is what was switched off.
 	Without []string
+
+	recoveries []float64
+}
+
+// Recovery returns the median and the worst of how many election timeouts the
+// healed cores took until a write was answered.
+func (r *Report) Recovery() (median, worst float64) {
+	n := len(r.recoveries)
+	if n == 0 {
+		return 0, 0
+	}
+	slices.Sort(r.recoveries)
+	return r.recoveries[n/2], r.recoveries[n-1]
 }
 
 // RunSeed runs one seed.
@@ -116,6 +132,7 @@ func runCore(seed uint64, o *Options) (Result, error) {
 	return Result{
 		Seed: seed, Mode: Core, Violation: w.found, Digest: w.digest, Virtual: time.Duration(w.now), Messages: w.sent,
 		Applied: uint64(len(w.commits)), Operations: len(w.history.ops), Marks: w.marks,
+		Recovery: w.recovery(w.features.electionTimeout),
 	}, nil
 }
 
@@ -186,6 +203,9 @@ func (r *runner) take(res *Result, err error) {
 	t.Applied += res.Applied
 	t.Operations += res.Operations
 	t.Marks.add(&res.Marks)
+	if res.Recovery > 0 {
+		t.recoveries = append(t.recoveries, res.Recovery)
+	}
 	t.Digest += mix64(res.Digest ^ mix64(res.Seed))
 	if res.Violation == nil {
 		return

@@ -47,6 +47,8 @@ type ScriptOptions struct {
 	Patience time.Duration
 	// OneEntry lets a message carry one entry at most.
 	OneEntry bool
+	// ManualTimers lets no replica stand but by Stand; Core alone.
+	ManualTimers bool
 	// Logs are the terms of the entries that a replica has on disk when it
 	// starts, and Terms its term; Core alone. Missing: empty.
 	Logs  map[smr.ReplicaID][]uint64
@@ -131,7 +133,10 @@ type driver interface {
 	free(o *occurrence)
 	// renew lets a message arrive although its connection broke since.
 	renew(o *occurrence)
-	stand(id smr.ReplicaID) error
+	stand(id smr.ReplicaID)
+	transfer(from, to smr.ReplicaID)
+	// holdsTimer says that o is an election timer that stands still.
+	holdsTimer(o *occurrence) bool
 	notice(id, peer smr.ReplicaID)
 	crash(id smr.ReplicaID, power bool)
 	restart(id smr.ReplicaID)
@@ -244,7 +249,7 @@ func (s *Script) Step() bool {
 		w.fail(NoProgress, nil, "still not over after %d occurrences", w.steps)
 		return false
 	}
-	if o.what == whatClient || o.what == whatDeadline || s.stash(&o) || o.what == whatDeliver && s.intercepted(&o) {
+	if o.what == whatClient || o.what == whatDeadline || s.stash(&o) || s.options.ManualTimers && s.driver.holdsTimer(&o) || o.what == whatDeliver && s.intercepted(&o) {
 		return true
 	}
 	s.act(func() { s.driver.dispatch(&o) })
@@ -319,9 +324,13 @@ func (s *Script) Stand(id smr.ReplicaID) error {
 	case v.Role == raft.Leader:
 		return fmt.Errorf("%w: replica %d leads already", ErrScript, id)
 	}
-	var err error
-	s.act(func() { err = s.driver.stand(id) })
-	return err
+	s.act(func() { s.driver.stand(id) })
+	return nil
+}
+
+// Transfer lets a leader hand its office over (thesis §3.10).
+func (s *Script) Transfer(from, to smr.ReplicaID) {
+	s.act(func() { s.driver.transfer(from, to) })
 }
 
 // Notice tells a replica that its connection to a peer broke.

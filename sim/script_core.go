@@ -136,11 +136,29 @@ func (d *scriptCore) free(*occurrence) {}
 
 func (d *scriptCore) renew(*occurrence) {}
 
-func (d *scriptCore) stand(id smr.ReplicaID) error {
+func (d *scriptCore) stand(id smr.ReplicaID) {
 	r := d.replicas[id-1]
 	r.core.Campaign(d.local(r))
 	d.touch(r)
-	return nil
+}
+
+func (d *scriptCore) transfer(from, to smr.ReplicaID) {
+	if r := d.replicas[from-1]; r.core != nil && r.core.Transfer(d.local(r), to) == nil {
+		d.touch(r)
+	}
+}
+
+// holdsTimer: a replica that does not lead has no other timers.
+func (d *scriptCore) holdsTimer(o *occurrence) bool {
+	if o.what != whatTick {
+		return false
+	}
+	r := d.replicas[o.who]
+	if o.life != r.life || r.core == nil || r.state.Role == raft.Leader {
+		return false
+	}
+	r.tickAt = smr.Never
+	return true
 }
 
 func (d *scriptCore) notice(id, peer smr.ReplicaID) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/quorate/quorate/host"
@@ -32,8 +33,8 @@ type hostView struct {
 
 func (s *Script) buildHosts() error {
 	o := &s.options
-	if len(o.Logs)+len(o.Terms) > 0 {
-		return fmt.Errorf("%w: logs can be given to cores, not to hosts", ErrOptions)
+	if len(o.Logs)+len(o.Terms) > 0 || o.ManualTimers {
+		return fmt.Errorf("%w: logs and timers can be set for cores, not for hosts", ErrOptions)
 	}
 	d := &scriptHosts{script: s, chain: map[[2]uint64]link{}}
 	w := &fullWorld{
@@ -244,12 +245,24 @@ func (d *scriptHosts) renew(o *occurrence) {
 }
 
 // stand moves the host's clock on past its election timeout.
-func (d *scriptHosts) stand(id smr.ReplicaID) error {
+func (d *scriptHosts) stand(id smr.ReplicaID) {
 	h := d.hosts[id-1]
 	h.clock.offset += smr.Instant(2 * d.features.electionTimeout)
 	h.schedule(0, d.now)
-	return nil
 }
+
+// transfer asks the leader's host, and does not wait for its answer.
+func (d *scriptHosts) transfer(from, to smr.ReplicaID) {
+	h := d.hosts[from-1]
+	if h.rt == nil {
+		return
+	}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	_ = h.at[0].handle.Transfer(ended, to)
+}
+
+func (d *scriptHosts) holdsTimer(*occurrence) bool { return false }
 
 func (d *scriptHosts) notice(id, peer smr.ReplicaID) {
 	if h := d.hosts[id-1]; h.rt != nil {

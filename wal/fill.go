@@ -229,5 +229,5 @@ func (l *Log) Full() bool { return l.Buffered() >= l.o.BufferBytesMax }
 func (l *Log) Pending() bool {
 	l.fillMu.Lock()
 	defer l.fillMu.Unlock()
-	return !l.fill.empty() || l.stuck
+	return !l.fill.empty() || l.stuck || l.failed.Load() != nil
 }
