@@ -17,7 +17,6 @@ type applyJob struct {
 	group   *group
 	entries []smr.Committed
 	waiters []*waiter
-	bytes   int
 	// Set by the worker.
 	last   uint64
 	digest [16]byte

@@ -47,6 +47,9 @@ func (s *Store) backgroundError(err error) {
 }
 
 func (s *Store) applyBatch(batch []smr.Committed) error {
+	if len(batch) == 0 {
+		return nil
+	}
 	w := &s.w
 	wanted := 0
 	for i := range batch {
@@ -55,6 +58,7 @@ func (s *Store) applyBatch(batch []smr.Committed) error {
 		}
 	}
 	results := make([]byte, 0, wanted*resultBytes)
+	s.points.begin()
 	for i := range batch {
 		e := &batch[i]
 		if e.Index != w.st.applied+1 {
@@ -78,9 +82,6 @@ func (s *Store) applyBatch(batch []smr.Committed) error {
 			}
 		}
 	}
-	if len(batch) == 0 {
-		return nil
-	}
 	// Work in proportion to what was applied, so that removal keeps up.
 	if _, err := s.sweep(s.cfg.SweepEntries + 2*len(batch)); err != nil {
 		return err
@@ -89,6 +90,7 @@ func (s *Store) applyBatch(batch []smr.Committed) error {
 		return err
 	}
 	s.publish()
+	s.points.end()
 	return nil
 }
 

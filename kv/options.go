@@ -21,10 +21,11 @@ type Config struct {
 	// Group is written into the store and must be the same at every Open.
 	Group smr.GroupID
 	// CacheBytes bounds the cache of the keys' newest versions that puts use;
-	// zero: 64 MiB. BlockCacheBytes bounds pebble's cache; zero: 128 MiB.
+	// zero: 64 MiB. PointCacheBytes bounds the cache of what was read one key at
+	// a time; zero: 32 MiB. BlockCacheBytes bounds pebble's cache; zero: 128 MiB.
 	// MemTableBytes is how much is kept in memory until it is flushed; zero:
 	// 64 MiB, or 4 MiB if Deterministic. The log is replayed from the last flush after a crash.
-	CacheBytes, BlockCacheBytes, MemTableBytes int64
+	CacheBytes, PointCacheBytes, BlockCacheBytes, MemTableBytes int64
 	// Deterministic is for simulations: no compactions of pebble's by
 	// themselves, no file is removed, and flushes happen inside Apply and Flush
 	// only, in an order that repeats as long as no batch is half a memtable.
@@ -42,6 +43,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = 64 << 20
+	}
+	if c.PointCacheBytes <= 0 {
+		c.PointCacheBytes = 32 << 20
 	}
 	if c.BlockCacheBytes <= 0 {
 		c.BlockCacheBytes = 128 << 20

@@ -67,12 +67,16 @@ func (s *Store) read(key, rangeEnd []byte, fn func(v *view) error) (err error) {
 	return fn(&v)
 }
 
-// Range reads from the last applied state, beside Apply. Its error wraps
+// Range reads from the last applied state, beside Apply. The keys and values of
+// the answer must not be changed. Its error wraps
 // ErrEmptyKey, ErrInvalidSort, ErrCompacted or ErrFutureRev, or is ctx's, or
 // says that the store is broken.
 func (s *Store) Range(ctx context.Context, req *RangeRequest) (resp *RangeResponse, err error) {
 	if err := req.Check(); err != nil {
 		return nil, err
+	}
+	if req.isNewestPoint() {
+		return s.rangePoint(req)
 	}
 	err = s.read(req.Key, req.RangeEnd, func(v *view) error {
 		resp, err = v.rangeKeys(ctx, req)

@@ -27,6 +27,8 @@ type Store struct {
 	// Verify's start, and is not contended on the hot path.
 	mu sync.Mutex
 	w  writer
+	// points belongs to the readers; Apply takes out of it what it changes.
+	points *pointCache
 	// broken is why the store cannot be used any more.
 	broken error
 	// unflushed bounds what a deterministic store holds in its memtable.
@@ -83,7 +85,8 @@ func (s *Store) Open() (applied uint64, err error) {
 	}
 	s.db, s.broken, s.unflushed = db, nil, 0
 	s.background.Store(nil)
-	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes), batch: db.NewBatch()}
+	s.points = newPointCache(s.cfg.PointCacheBytes)
+	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes), points: s.points, batch: db.NewBatch(), index: db.NewBatch()}
 	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return 0, err
 	}
@@ -157,7 +160,7 @@ func (s *Store) Close() error {
 	if s.db == nil {
 		return nil
 	}
-	err := errors.Join(s.w.closeIterator(), s.w.batch.Close())
+	err := errors.Join(s.w.closeIterator(), s.w.batch.Close(), s.w.index.Close())
 	if s.usable() == nil {
 		err = errors.Join(err, s.db.Flush())
 	}

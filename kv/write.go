@@ -13,14 +13,19 @@ import (
 // writer is what Apply works with: the changes since the last commit to pebble.
 // It belongs to the goroutine in Apply.
 //
-// Invariants: (1) a key that batch changes is in cache. (2) committed, if not
-// nil, shows all that is committed. (3) sub changes of the entry at hand are in
-// batch, all at main revision st.revision+1.
+// Invariants: (1) a key that batch changes is in cache, and not in points. (2)
+// committed, if not nil, shows all that is committed. (3) sub changes of the
+// entry at hand are in batch, all at main revision st.revision+1. (4) index has
+// the entry in the index by revision of every version in batch.
 type writer struct {
-	st        state
-	cache     *latestCache
-	batch     *pebble.Batch
-	indexed   bool
+	st      state
+	cache   *latestCache
+	points  *pointCache
+	batch   *pebble.Batch
+	indexed bool
+	// index is kept apart until commit: its keys ascend, and pebble's memtable
+	// takes ascending keys in a row far cheaper than between others.
+	index     *pebble.Batch
 	committed *pebble.Iterator
 	sub       uint32
 	// rec, seek and path are scratch.
@@ -158,6 +163,7 @@ func (w *writer) nextPosition() (position, error) {
 // write adds the version in w.rec, whose key is the first keyLen bytes, and its
 // entry in the index by revision.
 func (w *writer) write(key []byte, c change, keyLen int) error {
+	w.points.remove(key)
 	if err := w.batch.Set(w.rec[:keyLen], w.rec[keyLen:], nil); err != nil {
 		return err
 	}
@@ -165,7 +171,7 @@ func (w *writer) write(key []byte, c change, keyLen int) error {
 	n := len(w.rec)
 	w.rec = append(c.append(w.rec), key...)
 	w.sub++
-	return w.batch.Set(w.rec[:n], w.rec[n:], nil)
+	return w.index.Set(w.rec[:n], w.rec[n:], nil)
 }
 
 // commit writes what is pending to pebble, with the state as of the last whole
@@ -177,6 +183,12 @@ func (s *Store) commit() error {
 	}
 	if err := w.st.check(); err != nil {
 		return err
+	}
+	if !w.index.Empty() {
+		if err := w.batch.Apply(w.index, nil); err != nil {
+			return err
+		}
+		w.index.Reset()
 	}
 	w.rec = w.st.append(w.rec[:0])
 	if err := w.batch.Set(keyState, w.rec, nil); err != nil {

@@ -22,7 +22,8 @@ func (a stand) act(r *run) error {
 	return nil
 }
 
-// act lets the replica stand, and again whenever it has lost.
+// act lets the replica stand, and again whenever it has lost. If another one
+// leads that it can talk with, that one hands its office over.
 func (a elect) act(r *run) error {
 	limit := r.now().Add(a.within.of(r.timeout()))
 	standing := func() bool { return r.view(a.id).Role != raft.Follower }
@@ -31,19 +32,40 @@ func (a elect) act(r *run) error {
 		if r.now() >= limit {
 			return fmt.Errorf("not within %v: %s", a.within.of(r.timeout()), roleText(r.view(a.id)))
 		}
+		if l := r.leaderFor(a.id); l != 0 {
+			r.world.Transfer(l, a.id)
+			r.settle()
+			r.pass(min(limit, r.now().Add(r.timeout())), leading)
+			continue
+		}
 		if err := r.world.Stand(a.id); err != nil {
 			return err
 		}
 		r.settle()
-		r.pass(limit, func() bool { return !standing() || leading() })
+		// An election that neither wins nor loses is begun again.
+		r.pass(min(limit, r.now().Add(r.timeout())), func() bool { return !standing() || leading() })
 		if r.violation() != nil {
 			return nil
 		}
 		if !standing() {
-			r.pass(min(limit, r.now().Add(r.timeout()/5)), standing)
+			again := r.timeout() / 5 // before others stand
+			if r.scenario.Setup.Manual {
+				again = r.timeout() / 2
+			}
+			r.pass(min(limit, r.now().Add(again)), standing)
 		}
 	}
 	return nil
+}
+
+// leaderFor returns a leader that the replica can talk with, or zero.
+func (r *run) leaderFor(id smr.ReplicaID) smr.ReplicaID {
+	for _, l := range r.leaders() {
+		if r.world.Open(l, id) && r.world.Open(id, l) && r.view(l).Term >= r.view(id).Term {
+			return l
+		}
+	}
+	return 0
 }
 
 func (a notice) act(r *run) error {
@@ -104,10 +126,6 @@ func (a linksStep) act(r *run) error {
 
 // recordCuts notes which links are cut from now on.
 func (r *run) recordCuts() {
-	cuts := r.rec.Cuts
-	if n := len(cuts); n > 0 && cuts[n-1].To == smr.Never {
-		cuts[n-1].To = r.now()
-	}
 	var links [][2]smr.ReplicaID
 	for a := smr.ReplicaID(1); int(a) <= r.world.Replicas(); a++ {
 		for b := smr.ReplicaID(1); int(b) <= r.world.Replicas(); b++ {
@@ -116,9 +134,7 @@ func (r *run) recordCuts() {
 			}
 		}
 	}
-	if len(links) > 0 {
-		r.rec.Cuts = append(cuts, CutSpan{From: r.now(), To: smr.Never, Links: links})
-	}
+	r.rec.cut(r.now(), links)
 }
 
 func (a withhold) act(r *run) error {
@@ -199,7 +215,7 @@ func (a show) act(r *run) error {
 		m := &a.metrics[i]
 		v := r.measure(m)
 		if m.name == "elapsed" {
-			r.figure("%s: %v", m.text(), time.Duration(v))
+			r.figure("%s: %v", m.text(), time.Duration(v).Round(100*time.Microsecond))
 		} else {
 			r.figure("%s: %d", m.text(), v)
 		}
@@ -322,7 +338,7 @@ func (a rounds) act(r *run) error {
 		for n < len(q.terms) && q.terms[n] == q.terms[i] {
 			n++
 		}
-		share := (n - i) * 40 / a.seeds
+		share := (n - i) * 20 / a.seeds
 		r.figure("elected in term %2d: %4d  %s", q.terms[i], n-i, strings.Repeat("█", max(share, 1)))
 		i = n
 	}

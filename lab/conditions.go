@@ -64,7 +64,7 @@ var (
 	replicaMetrics = []string{"term", "commit", "applied", "last", "persisted"}
 	peerMetrics    = map[string]string{"appends": "to", "rejected": "from"}
 	plainMetrics   = []string{
-		"elections", "leaders", "messages", "syncs", "elapsed", "violations", "reproposed",
+		"elections", "leaders", "messages", "syncs", "elapsed",
 		"elected", "never", "rounds-median", "rounds-most", "swarm-applied", "swarm-operations", "swarm-faults",
 	}
 	operators = []string{"=", "!=", "<", "<=", ">", ">="}

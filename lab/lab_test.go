@@ -29,7 +29,7 @@ func TestScenarios(t *testing.T) {
 					_ = WriteText(os.Stdout, res, TextOptions{Letters: os.Getenv("LAB_SHOW") == "letters"})
 				}
 				if !res.Observed {
-					t.Errorf("not observed: %s\nviolation: %v", strings.Join(res.Missing, "; "), res.Violation)
+					t.Errorf("%s %s: not observed: %s\nviolation: %v", s.Name, a.Title(), strings.Join(res.Missing, "; "), res.Violation)
 				}
 			})
 		}

@@ -43,6 +43,9 @@ func Parse(name, text string) (s *Scenario, err error) {
 			s, err = nil, bad
 		}
 	}()
+	if len(text) > sourceBytesMax {
+		p.fail(1, "the file is %d bytes long; a scenario has at most %d", len(text), sourceBytesMax)
+	}
 	for line := range strings.Lines(text) {
 		p.line++
 		p.raw = strings.TrimRight(line, "\r\n")
@@ -51,6 +54,9 @@ func Parse(name, text string) (s *Scenario, err error) {
 	p.finish()
 	return p.s, nil
 }
+
+// sourceBytesMax bounds a scenario's file.
+const sourceBytesMax = 64 << 10
 
 // parser reads one line after another. Errors are thrown as *SyntaxError and
 // caught in Parse.
@@ -354,6 +360,12 @@ func (p *parser) setup() {
 		p.expect("per")
 		p.expect("message")
 		s.OneEntry = true
+	case "timers":
+		p.expect("by")
+		p.expect("hand")
+		if s.Manual = true; s.Cores == 0 {
+			p.fail(col, "timers by hand are for cores")
+		}
 	case "timeout":
 		s.Timeout = p.fixed()
 	case "delay":

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +25,10 @@ type Recording struct {
 	Commands map[uint64]string
 	// Truncated says that the run was longer than what is recorded.
 	Truncated bool
+
+	// viewed says that the items hold the replicas' views; those of a swarm do
+	// not.
+	viewed bool
 }
 
 // ItemKind says what an Item tells.
@@ -80,12 +86,14 @@ const (
 
 // Letter is one thing said on the network.
 type Letter struct {
-	From, To  smr.ReplicaID
-	Kind      string
-	Text      string // one line
-	Label     string // two or three words
-	Reply     bool
-	Heartbeat bool
+	From, To smr.ReplicaID
+	Kind     string
+	Text     string // one line
+	Label    string // two or three words
+	Reply    bool
+	// Minor letters are left out of the picture unless they are asked for:
+	// heartbeats and their answers, and repetitions of what was lost.
+	Minor     bool
 	Reject    bool
 	Term      uint64
 	Sent, End smr.Instant
@@ -101,13 +109,15 @@ type CutSpan struct {
 }
 
 // itemsMax bounds a recording; a longer run goes on without being recorded.
-const itemsMax = 20_000
+const itemsMax = 16_000
 
 // recorder is a sim.Tracer that fills a Recording.
 type recorder struct {
 	rec     *Recording
-	now     func() smr.Instant
-	open    map[string][]int // letters under way, by what they say
+	open    map[string][]int            // letters under way, by what they say
+	lost    map[[2]smr.ReplicaID]string // what was lost last on a link
+	asked   map[[2]smr.ReplicaID]asking
+	cuts    map[[2]smr.ReplicaID]int // how many cuts of a swarm hold a link
 	counts  counts
 	headOff bool // a swarm: no letters
 }
@@ -147,6 +157,9 @@ func (c *recorder) Trace(e *sim.Event) {
 		it.Kind, it.Role = ItemRole, e.Role
 		it.Text = fmt.Sprintf("%s in term %d", e.Role, e.Term)
 	case sim.EventCommit:
+		if c.headOff {
+			return
+		}
 		it.Kind, it.Text = ItemCommit, fmt.Sprintf("commit index %d", e.Index)
 	case sim.EventCrash:
 		it.Kind, it.Text = ItemCrash, "crashes"
@@ -158,8 +171,10 @@ func (c *recorder) Trace(e *sim.Event) {
 		it.Kind, it.Text = ItemResume, "goes on"
 	case sim.EventCut:
 		it.Kind, it.Text = ItemCut, "cut"+e.Text
+		c.swarmCut(e, 1)
 	case sim.EventHeal:
 		it.Kind, it.Text = ItemHeal, "healed"+e.Text
+		c.swarmCut(e, -1)
 	case sim.EventPhase:
 		it.Kind, it.Text = ItemCaption, "the "+e.Text+" phase begins"
 	case sim.EventLog:
@@ -167,7 +182,38 @@ func (c *recorder) Trace(e *sim.Event) {
 	default:
 		return
 	}
+	if c.headOff {
+		c.rec.Replicas = max(c.rec.Replicas, int(e.Replica))
+	}
 	c.add(it)
+}
+
+// swarmCut follows the links that a swarm cuts and heals. Cuts overlap.
+func (c *recorder) swarmCut(e *sim.Event, by int) {
+	for _, pair := range strings.Fields(e.Text) {
+		var l [2]smr.ReplicaID
+		if n, err := fmt.Sscanf(pair, "%d→%d", &l[0], &l[1]); n == 2 && err == nil {
+			c.cuts[l] += by
+		}
+	}
+	var links [][2]smr.ReplicaID
+	for l, n := range c.cuts {
+		if n > 0 {
+			links = append(links, l)
+		}
+	}
+	slices.SortFunc(links, func(a, b [2]smr.ReplicaID) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	c.rec.cut(e.At, links)
+}
+
+// cut notes which links are cut from now on.
+func (r *Recording) cut(now smr.Instant, links [][2]smr.ReplicaID) {
+	if n := len(r.Cuts); n > 0 && r.Cuts[n-1].To == smr.Never {
+		r.Cuts[n-1].To = now
+	}
+	if len(links) > 0 {
+		r.Cuts = append(r.Cuts, CutSpan{From: now, To: smr.Never, Links: links})
+	}
 }
 
 // letter pairs what is sent with what arrives or is lost.
@@ -190,6 +236,7 @@ func (c *recorder) letter(e *sim.Event) {
 	case sim.EventSend:
 		l.Sent, l.End, l.Fate = e.At, e.At, FateUnderWay
 		it.Kind, it.Letter = ItemSend, len(c.rec.Letters)
+		c.asksAgain(&l)
 		c.rec.Letters = append(c.rec.Letters, l)
 		c.open[l.key] = append(c.open[l.key], it.Letter)
 	default:
@@ -204,9 +251,56 @@ func (c *recorder) letter(e *sim.Event) {
 		it.Replica = l.To
 		if e.Kind == sim.EventDrop {
 			x.Fate, it.Kind = FateDropped, ItemDrop
+			c.repeated(x)
 		}
 	}
 	c.add(it)
+}
+
+// asksAgain makes a pre-vote a minor letter if it says what the one before it on
+// that link said, and so its answer. If the answer is another one this time,
+// both are of interest.
+func (c *recorder) asksAgain(l *Letter) {
+	if l.Kind != "pre-vote" && l.Kind != "pre-vote-reply" {
+		return
+	}
+	link := [2]smr.ReplicaID{l.From, l.To}
+	said := l.Label + fmt.Sprint(l.Term)
+	again := c.asked[link]
+	if !l.Reply {
+		l.Minor = again.ask == said
+		again.ask, again.at = said, len(c.rec.Letters)
+		c.asked[link] = again
+		return
+	}
+	back := [2]smr.ReplicaID{l.To, l.From}
+	question, known := c.asked[back]
+	if l.Minor = again.answer == said; !l.Minor && known {
+		c.rec.Letters[question.at].Minor = false
+	} else if l.Minor = known && c.rec.Letters[question.at].Minor; l.Minor {
+		return
+	}
+	again.answer = said
+	c.asked[link] = again
+}
+
+// asking is what was last said about pre-votes on a link; at is the question's
+// number.
+type asking struct {
+	ask, answer string
+	at          int
+}
+
+// repeated makes a lost letter a minor one if the newest one that was lost on
+// that link said the same.
+func (c *recorder) repeated(l *Letter) {
+	if l.Minor {
+		return
+	}
+	link := [2]smr.ReplicaID{l.From, l.To}
+	said := l.Kind + l.Label
+	l.Minor = c.lost[link] == said
+	c.lost[link] = said
 }
 
 var letterNames = [...]string{
@@ -249,13 +343,13 @@ func describe(e *sim.Event) Letter {
 			l.Text, l.Label = rejectText(m)
 		}
 	case raft.MsgHeartbeat:
-		l.Heartbeat = m.Round != 0
+		l.Minor = m.Round != 0
 		l.Text, l.Label = fmt.Sprintf("heartbeat, commit index %d, round %d", m.Commit, m.Round), "♥"
 		if m.Round == 0 {
 			l.Text, l.Label = fmt.Sprintf("commit index %d", m.Commit), fmt.Sprintf("commit %d", m.Commit)
 		}
 	case raft.MsgHeartbeatReply:
-		l.Reply, l.Heartbeat = true, !m.Reject
+		l.Reply, l.Minor = true, !m.Reject
 		l.Text, l.Label = fmt.Sprintf("hears it, round %d", m.Round), "♥ ok"
 	default:
 		l.Text, l.Label = l.Kind, l.Kind

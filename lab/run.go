@@ -41,7 +41,7 @@ func Run(s *Scenario, arm *Arm) (*Result, error) {
 		scenario: s, arm: arm, calls: map[string]*sim.Call{},
 		rec: &Recording{Replicas: s.Setup.replicas(), Commands: map[uint64]string{}},
 	}
-	r.recorder = recorder{rec: r.rec, open: map[string][]int{}, counts: newCounts(), headOff: s.Setup.Swarm != ""}
+	r.recorder = recorder{rec: r.rec, open: map[string][]int{}, lost: map[[2]smr.ReplicaID]string{}, asked: map[[2]smr.ReplicaID]asking{}, cuts: map[[2]smr.ReplicaID]int{}, counts: newCounts(), headOff: s.Setup.Swarm != ""}
 	res := &Result{Scenario: s, Arm: arm, Recording: r.rec}
 	if s.Setup.Swarm == "" {
 		w, err := sim.NewScript(r.options(s.Setup.Seed, &r.recorder))
@@ -50,6 +50,7 @@ func Run(s *Scenario, arm *Arm) (*Result, error) {
 		}
 		r.world = w
 		r.views = make([]sim.View, w.Replicas())
+		r.rec.viewed = true
 		r.rec.Timeout = w.ElectionTimeout()
 		r.settle()
 	}
@@ -71,7 +72,6 @@ type run struct {
 	figures  []string
 	swarm    *sim.Result
 	rounds   roundsResult
-	ended    bool
 }
 
 func (r *run) options(seed uint64, t sim.Tracer) sim.ScriptOptions {
@@ -81,7 +81,7 @@ func (r *run) options(seed uint64, t sim.Tracer) sim.ScriptOptions {
 		Patience: u.Patience, OneEntry: u.OneEntry, Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: t,
 	}
 	if u.Cores > 0 {
-		o.Mode, o.Logs, o.Terms = sim.Core, u.Logs, u.Terms
+		o.Mode, o.Logs, o.Terms, o.ManualTimers = sim.Core, u.Logs, u.Terms, u.Manual
 	}
 	return o
 }

@@ -44,12 +44,14 @@ type Setup struct {
 	// part in the swarm, instead of those that the seed draws.
 	EveryFault bool
 	OneEntry   bool
-	Timeout    time.Duration
-	Delay      time.Duration
-	Sync       time.Duration
-	Patience   time.Duration
-	Logs       map[smr.ReplicaID][]uint64
-	Terms      map[smr.ReplicaID]uint64
+	// Manual: nobody stands but when a step says so.
+	Manual   bool
+	Timeout  time.Duration
+	Delay    time.Duration
+	Sync     time.Duration
+	Patience time.Duration
+	Logs     map[smr.ReplicaID][]uint64
+	Terms    map[smr.ReplicaID]uint64
 }
 
 func (s *Setup) replicas() int { return max(s.Hosts, s.Cores) }

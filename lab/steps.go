@@ -104,11 +104,7 @@ func (p *parser) action() action {
 	case "stand":
 		a = stand{p.replica()}
 	case "elect":
-		s := elect{p.replica(), span{timeouts: 20}}
-		if p.accept("within") {
-			s.within = p.duration()
-		}
-		a = s
+		a = elect{p.replica(), p.within()}
 	case "notice":
 		a = p.notice()
 	case "crash":
@@ -118,11 +114,7 @@ func (p *parser) action() action {
 	case "restart":
 		a = restart{p.replicas()}
 	case "pause", "resume":
-		s := pause{off: w == "resume"}
-		s.apply = p.accept("apply")
-		s.disk = !s.apply && p.accept("disk")
-		s.id = p.replica()
-		a = s
+		a = p.pause(w == "resume")
 	case "cut", "heal":
 		a = p.links(w == "heal")
 	case "partition":
@@ -140,11 +132,7 @@ func (p *parser) action() action {
 		s.client = p.client()
 		a = s
 	case "until":
-		s := until{cond: p.condition(), within: span{timeouts: 20}}
-		if p.accept("within") {
-			s.within = p.duration()
-		}
-		a = s
+		a = until{p.condition(), p.within()}
 	case "for":
 		a = wait{p.duration()}
 	case "expect":
@@ -167,6 +155,22 @@ func (p *parser) action() action {
 		p.fail(col, "the step swarm is for the set-up swarm, and the only one there")
 	}
 	return a
+}
+
+// within reads the bound of a wait.
+func (p *parser) within() span {
+	if p.accept("within") {
+		return p.duration()
+	}
+	return span{timeouts: 20}
+}
+
+func (p *parser) pause(off bool) action {
+	s := pause{off: off}
+	s.apply = p.accept("apply")
+	s.disk = !s.apply && p.accept("disk")
+	s.id = p.replica()
+	return s
 }
 
 func (p *parser) notice() action {

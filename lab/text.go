@@ -97,7 +97,7 @@ func (p *painter) item(res *Result, it *Item, letters bool) {
 		p.line("%s  %s %s", at, p.paint(styleCyan, ">"), p.paint(styleCyan, it.Text))
 		return
 	case ItemSend, ItemDeliver, ItemDrop:
-		if l := &res.Recording.Letters[it.Letter]; letters && !l.Heartbeat && it.Kind != ItemDeliver {
+		if l := &res.Recording.Letters[it.Letter]; letters && !l.Minor && it.Kind != ItemDeliver {
 			verb := ""
 			if it.Kind == ItemDrop {
 				verb = "lost: "

@@ -51,6 +51,7 @@ var rules = map[string]rule{
 	"internal/settings": {ours: list("smr"), theirs: []string{"gopkg.in/yaml.v3"}},
 	"internal/datadir":  {ours: list("smr vfs")},
 	"internal/roster":   {ours: list("smr"), never: list("os net context log log/slog"), pure: true},
+	"internal/load":     {theirs: []string{etcd, grpc}},
 	"internal/imports":  {},
 	"internal/deps":     {theirs: []string{"*"}},
 	"cmd/quorate":       {ours: []string{"*"}, theirs: []string{"*"}},

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// "lab run exits 0 when what the chosen arm expects was observed, 1 when it was
+// not, 2 on a file that cannot be read; a violation that the checkers found is a
+// line of its own that begins violation:"
+func TestLabRunExits(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	head := "question: Why?\npaper: Raft\ntopic: Tests\n\nSo.\n\nsetup\n  hosts 3\n\n"
+	page := filepath.Join(dir, "out.html")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"figure-8"}, 0, "verdict: as expected as shipped"},
+		{[]string{"figure-8", "--without", "own-term-commit", "--html", page}, 0, "\nviolation: leader-completeness at "},
+		{[]string{write("fails.txt", head+"arm as shipped\n  commit 1 = 7\n")}, 1, "✗ line 11, commit 1 = 7: commit 1 is 0"},
+		{[]string{write("bad.txt", head+"steps\n  jump\n")}, 2, "bad.txt:11:3: no step is called"},
+		{[]string{filepath.Join(dir, "missing.txt")}, 2, "no such file"},
+		{[]string{"figure-9"}, 2, "no scenario is called"},
+		{[]string{"figure-8", "--without", "sync"}, 2, "has no arm"},
+		{[]string{"figure-8", "--with", "luck"}, 2, "unknown flag"},
+	} {
+		var out bytes.Buffer
+		code := run(context.Background(), append([]string{"lab", "run"}, c.args...), &out, &out)
+		if code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%v: exit code %d, want %d and %q in:\n%s", c.args, code, c.code, c.want, out.String())
+		}
+		if strings.Contains(out.String(), "\x1b[") {
+			t.Errorf("%v: colours, and no terminal", c.args)
+		}
+	}
+	if b, err := os.ReadFile(page); err != nil || !bytes.Contains(b, []byte("<svg")) {
+		t.Errorf("the page was not written: %v", err)
+	}
+}
+
+func TestLabList(t *testing.T) {
+	var out bytes.Buffer
+	if code := run(context.Background(), []string{"lab", "list"}, &out, &out); code != 0 {
+		t.Fatalf("exit code %d: %s", code, out.String())
+	}
+	if n := strings.Count(out.String(), "\n"); n < 18 || !strings.Contains(out.String(), "Can there be two leaders after a partition?") {
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+}

@@ -1,0 +1,106 @@
+package lab
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+const head = `question: Why?
+paper: Raft
+topic: Tests
+
+Because.
+
+setup
+  hosts 3
+
+`
+
+// "Errors in a file are reported with line and column."
+func TestSyntaxErrors(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"no step", head + "steps\n  jump 1\n\narm as shipped\n  no violation\n", "x.txt:11:3: no step is called \"jump\""},
+		{"no replica", head + "steps\n  crash 1 4\n", "x.txt:11:11: a replica's number is 4, it may be 1 to 3"},
+		{"no link", head + "steps\n  cut 1-2 1+3\n", "x.txt:11:11: expected links as in 1-2 or 1->2"},
+		{"link of one", head + "steps\n  cut 2-2\n", "x.txt:11:7: there is no link from 2 to itself"},
+		{"no letter", head + "steps\n  hold post from 1\n", "x.txt:11:8: no message is called \"post\""},
+		{"left over", head + "steps\n  stand 1 now\n", "x.txt:11:11: did not expect \"now\" here"},
+		{"no end", head + "steps\n  stand\n", "x.txt:11:8: expected a replica's number"},
+		{"no bound", head + "steps\n  for 3\n", "x.txt:11:8: expected \"timeouts\""},
+		{"twice", head + "steps\n  partition {1 2} | {2 3}\n", "x.txt:11:22: replica 2 stands twice"},
+		{"no client", head + "steps\n  until ann done\n", "x.txt:11:9: \"ann\" is neither a condition nor a client"},
+		{"no protection", head + "arm as shipped\n  no violation\narm without luck\n", "x.txt:12:13: no protection is called \"luck\""},
+		{"no class", head + "arm as shipped\n  violation of-rules\n", "x.txt:11:13: no class of violations"},
+		{"no arm", head + "steps\n  without pre-vote: heal\narm as shipped\n  no violation\n", "x.txt:11:1: there is no arm without pre-vote"},
+		{"second arm", head + "arm as shipped\n  no violation\narm as shipped\n", "x.txt:12:1: a second arm"},
+		{"expects nothing", head + "arm as shipped\n", "x.txt:10:1: the arm as shipped expects nothing"},
+		{"no comparison", head + "arm as shipped\n  term 1 near 3\n", "x.txt:11:10: \"near\" is no comparison"},
+		{"logs of hosts", strings.Replace(head, "  hosts 3\n", "  hosts 3\n  log 1 = 1\n", 1), "x.txt:9:7: logs can be given to cores alone"},
+		{"no hosts", "question: Why?\npaper: Raft\ntopic: T\n\nSo.\n\nsteps\n  crash 1\n", "x.txt:8:9: the set-up must say"},
+		{"empty", "", "x.txt:0:1: the head must have"},
+	} {
+		_, err := Parse("x", c.text)
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %s…", c.name, err, c.want)
+		}
+		var syntax *SyntaxError
+		if !errors.As(err, &syntax) || !errors.Is(err, ErrSyntax) {
+			t.Errorf("%s: %T does not say where it is", c.name, err)
+		}
+	}
+}
+
+// A script that cannot be satisfied is not observed, and says which line.
+func TestNotObserved(t *testing.T) {
+	s, err := Parse("x", head+"steps\n  elect 1\n  expect leader 2\n\narm as shipped\n  commit 1 >= 5\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Run(s, &s.Arms[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Observed || len(res.Missing) != 2 || !strings.HasPrefix(res.Missing[0], "line 12") || !strings.HasPrefix(res.Missing[1], "line 15") {
+		t.Errorf("observed %v, missing %q", res.Observed, res.Missing)
+	}
+}
+
+// A violation that the arm does not expect is never taken for success.
+func TestUnexpectedViolation(t *testing.T) {
+	s, err := Load("stale-read")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arm := Arm{Without: []string{"read-quorum"}}
+	res, err := Run(s, &arm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Observed || res.Violation == nil {
+		t.Errorf("observed %v, violation %v", res.Observed, res.Violation)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, n := range Names() {
+		b, err := files.ReadFile("scenarios/" + n + ".txt")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(b))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := Parse("fuzz", text)
+		if err != nil {
+			var syntax *SyntaxError
+			if !errors.As(err, &syntax) || syntax.Column < 1 {
+				t.Errorf("%v has no place", err)
+			}
+			return
+		}
+		if len(s.Arms) == 0 || len(s.Arms[0].Without) != 0 {
+			t.Error("the first arm is not the one as shipped")
+		}
+	})
+}
