@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/kv"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,11 +40,36 @@ func (k *kvService) doRange(ctx context.Context, r *pb.RangeRequest) (*pb.RangeR
 			return nil, err
 		}
 	}
+	if req.IsNewestPoint() {
+		kv, revision, err := k.store.Point(req.Key)
+		if err != nil {
+			return nil, storeError(err)
+		}
+		return k.pointResponse(kv, revision), nil
+	}
 	got, err := k.store.Range(ctx, &req)
 	if err != nil {
 		return nil, storeError(err)
 	}
 	return rangeResponse(got, k.header(got.Revision)), nil
+}
+
+// pointResponse is the answer to a range of a single key, in one piece of memory.
+func (s *Server) pointResponse(kv *kv.KeyValue, revision int64) *pb.RangeResponse {
+	a := new(struct {
+		response pb.RangeResponse
+		header   pb.ResponseHeader
+		kv       mvccpb.KeyValue
+		kvs      [1]*mvccpb.KeyValue
+	})
+	s.setHeader(&a.header, revision)
+	a.response.Header = &a.header
+	if kv != nil {
+		setKeyValue(&a.kv, kv)
+		a.kvs[0] = &a.kv
+		a.response.Kvs, a.response.Count = a.kvs[:], 1
+	}
+	return &a.response
 }
 
 // Put writes a key.
@@ -63,7 +89,14 @@ func (k *kvService) doPut(ctx context.Context, r *pb.PutRequest) (*pb.PutRespons
 	if err := k.propose(ctx, &c, len(r.Key)+len(r.Value)+commandOverhead, &result); err != nil {
 		return nil, err
 	}
-	return putResponse(&result.Put, k.header(result.Put.Revision)), nil
+	// The answer and its header in one piece.
+	a := new(struct {
+		response pb.PutResponse
+		header   pb.ResponseHeader
+	})
+	k.setHeader(&a.header, result.Put.Revision)
+	a.response.Header, a.response.PrevKv = &a.header, keyValue(result.Put.PrevKv)
+	return &a.response, nil
 }
 
 // DeleteRange deletes keys.

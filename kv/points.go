@@ -125,9 +125,20 @@ func (c *pointCache) remove(key []byte) {
 func (c *pointCache) begin() { c.change.Add(1) }
 func (c *pointCache) end()   { c.change.Add(1) }
 
-// isNewestPoint says whether r asks for the newest version of a single key, and
+// reset forgets everything: the store is opened. There are no readers.
+func (c *pointCache) reset() {
+	c.change.Add(2 - c.change.Load()%2) // what a reader noted before is void
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.young, s.old, s.bytes = nil, nil, 0
+		s.mu.Unlock()
+	}
+}
+
+// IsNewestPoint says whether r asks for the newest version of a single key, and
 // for nothing else.
-func (r *RangeRequest) isNewestPoint() bool {
+func (r *RangeRequest) IsNewestPoint() bool {
 	return isPoint(r.RangeEnd) && r.Revision <= 0 && !r.CountOnly && !r.KeysOnly && !r.hasFilters()
 }
 
@@ -173,7 +184,7 @@ func (s *Store) cachedPoint(key []byte) (*KeyValue, int64, error) {
 	return kv, revision, nil
 }
 
-// rangePoint is Range for what isNewestPoint.
+// rangePoint is Range for what IsNewestPoint.
 func (s *Store) rangePoint(req *RangeRequest) (*RangeResponse, error) {
 	kv, revision, err := s.Point(req.Key)
 	if err != nil {

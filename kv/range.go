@@ -75,7 +75,7 @@ func (s *Store) Range(ctx context.Context, req *RangeRequest) (resp *RangeRespon
 	if err := req.Check(); err != nil {
 		return nil, err
 	}
-	if req.isNewestPoint() {
+	if req.IsNewestPoint() {
 		return s.rangePoint(req)
 	}
 	err = s.read(req.Key, req.RangeEnd, func(v *view) error {

@@ -49,7 +49,7 @@ var _ smr.StateMachine = (*Store)(nil)
 // Open.
 func New(cfg Config) *Store {
 	cfg.setDefaults()
-	return &Store{cfg: cfg}
+	return &Store{cfg: cfg, points: newPointCache(cfg.PointCacheBytes)}
 }
 
 // formatVersion is the version of everything in the package comment.
@@ -85,7 +85,7 @@ func (s *Store) Open() (applied uint64, err error) {
 	}
 	s.db, s.broken, s.unflushed = db, nil, 0
 	s.background.Store(nil)
-	s.points = newPointCache(s.cfg.PointCacheBytes)
+	s.points.reset()
 	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes), points: s.points, batch: db.NewBatch(), index: db.NewBatch()}
 	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return 0, err

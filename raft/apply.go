@@ -122,10 +122,12 @@ func (r *Raft) Fetched(to smr.ReplicaID, entries []smr.Entry, err error) {
 		} else {
 			a.fetched = entries
 		}
-	} else if p := r.members.peer(to); p != nil && p.fetching {
+	} else if p := r.members.peer(to); p != nil && p.fetching && r.role != Leader {
+		r.suffixFetched(p, entries, failed)
+	} else if p != nil && p.fetching {
 		p.fetching = failed
 		p.fetchFailed = failed
-		if !failed && r.role == Leader && p.state == replicating {
+		if !failed && p.state == replicating {
 			p.fetched = entries
 		}
 	}

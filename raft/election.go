@@ -161,7 +161,8 @@ func (r *Raft) upToDate(m *Message) bool {
 // stepPreVote answers whether a vote would be granted. Nothing changes here,
 // neither the term nor the vote. But a candidate whose log is behind tells that
 // another replica has lost the leader too, and cannot be elected by this one: so
-// this one stands soon, if it hears no leader itself.
+// this one stands soon, if it hears no leader itself, and offers its log to the
+// candidate, in case that it cannot reach a quorum either.
 func (r *Raft) stepPreVote(m *Message) {
 	free := m.Term > r.hard.Term || r.hard.Vote == m.From || r.hard.Vote == 0 && r.leader == 0
 	hears, upToDate := r.hearsLeader(), r.upToDate(m)
@@ -169,10 +170,14 @@ func (r *Raft) stepPreVote(m *Message) {
 		r.reply(m, Message{Type: MsgPreVoteReply, Term: m.Term})
 		return
 	}
-	if !hears && !upToDate && (r.role == Follower || r.role == PreCandidate) && r.mayStand() {
-		r.standSoon(0)
+	refusal := Message{Type: MsgPreVoteReply, Reject: true}
+	if !hears && !upToDate {
+		if (r.role == Follower || r.role == PreCandidate) && r.mayStand() {
+			r.standSoon(0)
+		}
+		r.offer(&refusal)
 	}
-	r.reply(m, Message{Type: MsgPreVoteReply, Reject: true})
+	r.reply(m, refusal)
 }
 
 // stepVote answers a request of the current term. A learner answers too: the

@@ -87,8 +87,11 @@ func TestPreVoteRules(t *testing.T) {
 			before := s.Deadline()
 			s.step(at(c.now), Message{Type: MsgPreVote, From: 2, Term: c.term, Index: c.index, LogTerm: c.lt})
 			reply := Message{Type: MsgPreVoteReply, To: 2, Term: 5, Reject: true}
-			if c.granted {
+			switch {
+			case c.granted:
 				reply.Term, reply.Reject = c.term, false
+			case c.index < 3:
+				reply.Index, reply.LogTerm = 3, 2 // the offer of a longer log
 			}
 			s.want("reply", Output{Messages: []Message{reply}})
 			if s.Deadline() != before || s.hard.Term != 5 {

@@ -70,7 +70,7 @@ func FuzzStep(f *testing.F) {
 				_ = r.Transfer(now, smr.ReplicaID(small(4)))
 			default:
 				m := Message{
-					Type: MessageType(small(12)), Group: test, From: smr.ReplicaID(small(5)), To: 1,
+					Type: MessageType(small(14)), Group: test, From: smr.ReplicaID(small(5)), To: 1,
 					Term: max(1, r.hard.Term+small(3)) - 1, Index: small(12), LogTerm: small(8), Commit: small(12), Round: small(5),
 					Reject: small(2) == 1, ConflictIndex: small(12), ConflictTerm: small(8), Force: small(2) == 1,
 				}

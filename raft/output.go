@@ -82,6 +82,7 @@ func (r *Raft) Take(out *Output) {
 	if r.gateOpen() {
 		out.Messages = append(out.Messages, r.out.pending...)
 		r.out.pending = r.out.pending[:0]
+		r.takeSuffix(out)
 	}
 	r.takeCommitted(out)
 	out.ReadsFailed = append(out.ReadsFailed, r.reads.failed...)

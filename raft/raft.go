@@ -26,6 +26,7 @@ type Raft struct {
 	election election
 	lead     leading
 	follow   following
+	catch    catchUp
 	apply    applying
 	reads    reads
 	out      outbox
@@ -94,7 +95,11 @@ func (r *Raft) Step(now smr.Instant, m *Message) {
 	if m.To != r.cfg.ID || m.Group != r.cfg.Group || m.From == 0 || m.From == r.cfg.ID {
 		return
 	}
-	if m.Term < r.hard.Term {
+	if m.Type == MsgSuffixAsk {
+		r.stepSuffixAsk(m)
+	} else if m.Type == MsgSuffix {
+		r.stepSuffix(m)
+	} else if m.Term < r.hard.Term {
 		r.stepOld(m)
 	} else if m.Term == r.hard.Term || r.adopt(m) {
 		r.dispatch(m)
@@ -109,6 +114,8 @@ func (r *Raft) stepOld(m *Message) {
 	switch m.Type {
 	case MsgPreVote:
 		r.reply(m, Message{Type: MsgPreVoteReply, Reject: true})
+	case MsgPreVoteReply:
+		r.stepOffer(m) // the refusal of a voter whose term is older
 	case MsgVote:
 		r.reply(m, Message{Type: MsgVoteReply, Reject: true})
 	case MsgAppend, MsgHeartbeat, MsgSnapshot:
@@ -148,7 +155,10 @@ func (r *Raft) dispatch(m *Message) {
 		r.stepPreVote(m)
 	case MsgVote:
 		r.stepVote(m)
-	case MsgPreVoteReply, MsgVoteReply:
+	case MsgPreVoteReply:
+		r.stepBallot(m)
+		r.stepOffer(m)
+	case MsgVoteReply:
 		r.stepBallot(m)
 	case MsgAppend, MsgHeartbeat, MsgSnapshot, MsgTimeoutNow:
 		r.stepFromLeader(m)
@@ -184,6 +194,7 @@ func (r *Raft) setTerm(term uint64, vote smr.ReplicaID) {
 	r.hard.Term, r.hard.Vote, r.hard.dirty = term, vote, true
 	r.out.pending = r.out.pending[:0] // they speak of an older term
 	r.follow.begin(term, r.hard.Commit)
+	r.endCatchUp()
 }
 
 // Tick does what is due at now. Before Deadline it does nothing.

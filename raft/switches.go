@@ -38,6 +38,7 @@ const (
 	offParallelWrite
 	offJoint
 	offOwnTermConfig
+	offElectionCatchUp
 )
 
 // Switch is a protection that Without can switch off.
@@ -63,6 +64,7 @@ var switchTable = [...]Switch{
 	{"parallel-write", "a leader writes its disk while it sends to its followers (thesis §10.2.1)"},
 	{"joint", "a membership change passes through a joint configuration (thesis §4.3)"},
 	{"own-term-config", "a leader changes the membership only after it has committed an entry of its own term"},
+	{"election-catch-up", "a candidate whose log is behind fetches what it lacks from a voter that refuses it"},
 }
 
 // Switches returns the protections that Without knows.

@@ -15,7 +15,8 @@ const (
 	// Term is the term that the candidate would stand in, not one it has.
 	MsgPreVote MessageType = 1
 	// MsgPreVoteReply answers it: if granted, Term is the term asked for, else
-	// the term of the replica that refuses.
+	// the term of the replica that refuses. A refusal with LogTerm set offers the
+	// voter's log, which ends at (Index, LogTerm): see catchUp.
 	MsgPreVoteReply MessageType = 2
 	// MsgVote asks for a vote (Raft §5.2).
 	MsgVote      MessageType = 3
@@ -43,6 +44,15 @@ const (
 	// LogTerm), or a later one: the log before it is gone. The image travels
 	// elsewhere; MsgAppendReply acknowledges it.
 	MsgSnapshot MessageType = 10
+	// MsgSuffixAsk asks a voter that has offered its longer log, in the refusal
+	// of a pre-vote, for the entries after (Index, LogTerm), which is an entry of
+	// the candidate's log. Round numbers the asks. See catchUp.
+	MsgSuffixAsk MessageType = 11
+	// MsgSuffix answers it with Entries after (Index, LogTerm), which is at or
+	// before what was asked for, of a log that ends at (ConflictIndex,
+	// ConflictTerm). It is never acknowledged. Term, of this and of MsgSuffixAsk,
+	// is the sender's and changes nothing.
+	MsgSuffix MessageType = 12
 )
 
 // Message is what replicas of a group say to each other. Which fields a type
@@ -54,20 +64,22 @@ type Message struct {
 	// Term of the sender, but for the pre-vote (see there).
 	Term uint64
 	// Index and LogTerm: of the entry before Entries (MsgAppend); of the
-	// candidate's last entry (votes); the acknowledged index (MsgAppendReply,
+	// candidate's last entry (votes); of the voter's last entry (a refused
+	// pre-vote that offers it); the acknowledged index (MsgAppendReply,
 	// Reject unset) or the index of the rejected append (Reject set).
 	Index, LogTerm uint64
 	// Commit index of the leader.
 	Commit uint64
-	// Round numbers the leader's rounds of heartbeats within its term; a reply
-	// returns it.
+	// Round numbers the leader's rounds of heartbeats within its term, or a
+	// candidate's asks for a suffix; a reply returns it.
 	Round uint64
 	// Reject says that a vote is refused or an append does not match.
 	Reject bool
 	// ConflictIndex and ConflictTerm are the hint of a rejected append (Raft
 	// §5.3, last paragraph but two): the term of the conflicting entry and the
 	// first index that the follower stores for that term; ConflictTerm zero
-	// with the follower's last index + 1 when its log is too short.
+	// with the follower's last index + 1 when its log is too short. In a
+	// MsgSuffix they are the last entry of the sender's log.
 	ConflictIndex, ConflictTerm uint64
 	// Force marks a vote request of a leadership transfer, which is answered
 	// although a leader is heard (thesis §4.2.3).
@@ -195,8 +207,8 @@ type ReadReady struct{ Ticket, Index uint64 }
 
 // Fetch asks for entries [First, First+n) from disk, not beyond Last, of at
 // most BytesMax together (as smr.Entry.Size counts) but at least one, to be
-// passed to Fetched with the same To. To is a follower, or the replica itself
-// when it is to apply them. There is at most one Fetch open for each To.
+// passed to Fetched with the same To. To is a follower, a candidate that catches
+// up, or the replica itself when it is to apply them. There is at most one Fetch open for each To.
 type Fetch struct {
 	To       smr.ReplicaID
 	First    uint64

@@ -16,7 +16,7 @@ import (
 const entryBytesMin = 5
 
 // messageTypeMax is the last message type that this version knows.
-const messageTypeMax = raft.MsgSnapshot
+const messageTypeMax = raft.MsgSuffix
 
 // Reader reads the items of one frame after another. The zero value is a frame
 // without items.
