@@ -5,6 +5,9 @@
 //	quorate serve     one member of a cluster, with etcd's flags
 //	quorate check     what a data directory holds, and whether it is whole
 //	quorate log       the records of a data directory's log
+//	quorate bench     loads any server with etcd's API
+//	quorate sim       searches seeds for violations
+//	quorate lab       the papers' questions, as runs of the real code
 //	quorate version   the versions
 //
 // Exit codes:
