@@ -22,7 +22,8 @@ import "github.com/quorate/quorate/smr"
 //	(K1) what is taken over is a piece of one log, after an entry that both have
 //	(K2) that log is more up-to-date than the one that it replaces the end of
 //	(K3) nothing that agrees with the leader of the current term, or is
-//	     committed, is replaced: no index up to following.matched
+//	     committed, is replaced: no index up to following.matched (but see
+//	     leaveTerm)
 //	(K4) nothing is acknowledged: matched stays as it is, and so does the timer
 //	     of the leader
 //
@@ -73,6 +74,9 @@ func (r *Raft) mayCatchUp() bool {
 // A better offer takes the place of another one.
 func (r *Raft) stepOffer(m *Message) {
 	end := position{m.Index, m.LogTerm}
+	if p := r.members.peer(m.From); p != nil && m.Reject && end.term > 0 && p.ballot != granted {
+		p.ballot = offered
+	}
 	if !m.Reject || !r.mayCatchUp() || !end.after(r.end()) || end.term > r.hard.Term {
 		return
 	}
@@ -90,58 +94,70 @@ func (r *Raft) askSuffix(at position) {
 	r.sendTo(c.from, Message{Type: MsgSuffixAsk, Index: at.index, LogTerm: at.term, Round: c.round})
 }
 
-// stepSuffix takes entries over from another voter's log.
+// stepSuffix takes entries over from another voter's log. Each message says all
+// that its safety rests on, so one of an earlier ask is as good; but only the
+// answer to the newest leads to another ask.
 func (r *Raft) stepSuffix(m *Message) {
-	c := &r.catch
-	if m.From != c.from || m.Round != c.round || !r.mayCatchUp() || !validSuffix(m) {
+	end := position{m.ConflictIndex, m.ConflictTerm}
+	// (K2) The term of this replica is at least that of every entry it gets.
+	if !r.mayCatchUp() || !validSuffix(m) || !end.after(r.end()) || end.term > r.hard.Term {
 		return
 	}
-	// (K2) The term is at least that of every entry.
-	c.end = position{m.ConflictIndex, m.ConflictTerm}
-	if !c.end.after(r.end()) || c.end.term > r.hard.Term {
-		r.endCatchUp()
-		return
-	}
+	newest := m.From == r.catch.from && m.Round == r.catch.round
 	if m.Index >= r.log.snapshot.Index && !r.matches(m.Index, m.LogTerm) {
-		r.askBefore(m)
+		if newest {
+			r.askBefore(m)
+		}
 		return
 	}
 	entries := m.Entries
 	for len(entries) > 0 && (entries[0].Index <= r.log.snapshot.Index || r.matches(entries[0].Index, entries[0].Term)) {
 		entries = entries[1:]
 	}
-	if len(entries) > 0 && entries[0].Index <= r.follow.matched {
-		r.endCatchUp() // (K3)
-		return
-	}
 	if len(entries) > 0 {
+		if entries[0].Index <= r.follow.matched && !(newest && r.leaveTerm(entries[0].Index)) {
+			return // (K3)
+		}
 		r.takeOver(entries) // (K1), (K4)
 	}
-	if c.end.after(r.end()) {
+	switch {
+	case !end.after(r.end()):
+		r.endCatchUp()
+		// The voter may stand too, and if it can win it does so before.
+		r.standSoon(r.cfg.ElectionTimeout / 4)
+	case newest:
 		last := &m.Entries[len(m.Entries)-1]
 		r.askSuffix(position{last.Index, last.Term})
-		return
 	}
-	r.endCatchUp()
-	// The voter may stand too, and if it can win it does so before.
-	r.standSoon(r.cfg.ElectionTimeout / 4)
 }
 
 // askBefore asks again, for an earlier entry: the logs differ at the one that m
 // follows. They can agree only on an entry before, of a term not above the one
 // that the voter has there.
 func (r *Raft) askBefore(m *Message) {
-	at := r.log.lastBelow(m.Index, m.LogTerm)
-	if at == m.Index {
-		at = r.log.lastBelow(m.Index-1, m.LogTerm)
-	}
-	at = max(at, r.follow.matched)
-	term, ok := r.log.term(at)
-	if !ok || at >= m.Index {
+	if m.Index <= r.follow.matched && !r.leaveTerm(m.Index) {
 		r.endCatchUp() // (K3)
 		return
 	}
+	at := max(r.log.lastBelow(m.Index-1, m.LogTerm), r.follow.matched)
+	term, _ := r.log.term(at)
 	r.askSuffix(position{at, term})
+}
+
+// leaveTerm moves to the next term, so that what agrees with the leader of the
+// current one is no longer bound to stay, but for what is committed, and reports
+// whether that frees index. As with a pre-vote that is won, the term goes up only
+// when a quorum hears no leader: nobody is deposed by it. Without this the leader
+// of a term that is gone, which had begun to repair this log, could keep it from
+// ever being repaired by anybody else.
+func (r *Raft) leaveTerm(index uint64) bool {
+	if index <= r.hard.Commit || !r.members.leaderless() {
+		return false
+	}
+	c := r.catch
+	r.becomeFollower(r.hard.Term+1, 0)
+	r.catch = c
+	return true
 }
 
 // validSuffix reports whether m can be a piece of a log that ends as it says.

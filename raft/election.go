@@ -89,6 +89,7 @@ func (r *Raft) campaign() {
 	}
 	r.role = PreCandidate
 	r.leader = 0
+	r.endCatchUp() // whoever has more offers it again
 	r.drawTimeout()
 	if r.now < r.election.lostUntil {
 		r.standSoon(r.cfg.ElectionTimeout / 8)
@@ -165,13 +166,16 @@ func (r *Raft) upToDate(m *Message) bool {
 // candidate, in case that it cannot reach a quorum either.
 func (r *Raft) stepPreVote(m *Message) {
 	free := m.Term > r.hard.Term || r.hard.Vote == m.From || r.hard.Vote == 0 && r.leader == 0
-	hears, upToDate := r.hearsLeader(), r.upToDate(m)
-	if free && !hears && upToDate {
+	if free && !r.hearsLeader() && r.upToDate(m) {
 		r.reply(m, Message{Type: MsgPreVoteReply, Term: m.Term})
 		return
 	}
+	r.refusePreVote(m)
+}
+
+func (r *Raft) refusePreVote(m *Message) {
 	refusal := Message{Type: MsgPreVoteReply, Reject: true}
-	if !hears && !upToDate {
+	if !r.hearsLeader() && !r.upToDate(m) {
 		if (r.role == Follower || r.role == PreCandidate) && r.mayStand() {
 			r.standSoon(0)
 		}

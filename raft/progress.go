@@ -9,6 +9,7 @@ const (
 	unknown ballot = iota
 	granted
 	refused
+	offered // a pre-vote refused for a longer log, by a voter that hears no leader
 )
 
 // progressState says how a leader sends to a follower.

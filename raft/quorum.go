@@ -61,11 +61,22 @@ func (m *membership) won() bool {
 
 func (m *membership) lost() bool {
 	return m.reached(func(p *progress) uint64 {
-		if p.ballot == refused {
+		if p.ballot >= refused {
 			return 0
 		}
 		return 1
 	}) == 0
+}
+
+// leaderless reports whether a quorum has answered this replica's pre-vote as
+// voters do that hear no leader.
+func (m *membership) leaderless() bool {
+	return m.reached(func(p *progress) uint64 {
+		if p.ballot == granted || p.ballot == offered {
+			return 1
+		}
+		return 0
+	}) == 1
 }
 
 // alone reports whether there is just one member that counts in a majority.

@@ -113,9 +113,9 @@ func (r *Raft) Step(now smr.Instant, m *Message) {
 func (r *Raft) stepOld(m *Message) {
 	switch m.Type {
 	case MsgPreVote:
-		r.reply(m, Message{Type: MsgPreVoteReply, Reject: true})
+		r.refusePreVote(m)
 	case MsgPreVoteReply:
-		r.stepOffer(m) // the refusal of a voter whose term is older
+		r.stepOffer(m) // a voter whose term is older refuses for its log
 	case MsgVote:
 		r.reply(m, Message{Type: MsgVoteReply, Reject: true})
 	case MsgAppend, MsgHeartbeat, MsgSnapshot:

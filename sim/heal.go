@@ -48,7 +48,11 @@ func (w *world) lag() time.Duration {
 			most = max(most, r.log.last(), r.disk.log.last())
 		}
 	}
-	return time.Duration(most-min(least, most)) * w.roundTrip()
+	d := time.Duration(most-min(least, most)) * w.roundTrip()
+	if w.features.star {
+		d *= 3 // the middle may have to fetch them first, and begin again
+	}
+	return d
 }
 
 // roundTrip is the longest that a healed core needs to send an entry, write it
@@ -75,6 +79,9 @@ func (w *world) healCore() {
 	}
 	w.healedAt = w.now
 	w.net.mend()
+	if w.features.star {
+		w.leaveStar()
+	}
 	w.net.lossPermille, w.net.dupPermille, w.net.slowPermille = 0, 0, 0
 	w.net.inOrder = true
 	w.features.applyDelayMax, w.features.batchMax = 0, 1
@@ -95,6 +102,26 @@ func (w *world) healCore() {
 			w.queue.push(occurrence{at: w.now.Add(s.between(0, w.features.electionTimeout)), what: whatRestart, who: uint8(i), life: r.life})
 		}
 	}
+}
+
+// leaveStar cuts every link of the core but those of one voter, for good. A
+// replica at an end reaches two, which is no majority: the middle alone can lead.
+func (w *world) leaveStar() {
+	s, n := &w.nemesis, w.features.replicas
+	middle := s.n(n)
+	for w.core>>middle&1 == 0 {
+		middle = s.n(n)
+	}
+	var pairs [][2]uint8
+	for i := range w.replicas {
+		for j := range w.replicas {
+			if i != j && i != middle && j != middle && w.core>>i&w.core>>j&1 == 1 {
+				pairs = append(pairs, [2]uint8{uint8(i), uint8(j)})
+			}
+		}
+	}
+	w.traceCut(w.net.add(pairs, 0))
+	w.marks.hit(MarkHealedStar)
 }
 
 // leaveBroken gives a replica outside the core a fault that stays.

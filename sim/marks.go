@@ -64,6 +64,10 @@ const (
 	MarkSegment
 	MarkSecondGroup
 	MarkPebble
+	MarkOffer
+	MarkSuffix
+	MarkSuffixTaken
+	MarkHealedStar
 	markCount
 )
 
@@ -76,6 +80,7 @@ var markNames = [markCount]string{
 	"healed-core", "outsider-speaks", "outsider-hears",
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
 	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
+	"offer", "suffix", "suffix-taken", "healed-star",
 }
 
 func (m Mark) String() string { return markNames[m] }

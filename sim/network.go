@@ -141,6 +141,11 @@ func (w *world) send(m *raft.Message) {
 			w.marks.hit(MarkVoteRefused)
 		}
 	}
+	if m.Type == raft.MsgSuffix {
+		w.marks.hit(MarkSuffix)
+	} else if m.Type == raft.MsgPreVoteReply && m.LogTerm > 0 {
+		w.marks.hit(MarkOffer)
+	}
 	if len(m.Entries) > 1 {
 		w.marks.hit(MarkBatchAppend)
 	}
@@ -181,7 +186,11 @@ func (w *world) deliver(o *occurrence) {
 		return
 	}
 	w.traceMessage(EventDeliver, m)
+	last := r.state.Last
 	r.core.Step(w.local(r), m)
+	if m.Type == raft.MsgSuffix && r.core.State().Last > last {
+		w.marks.hit(MarkSuffixTaken)
+	}
 	w.net.release(o.ref)
 	w.touch(r)
 }

@@ -46,6 +46,10 @@ type features struct {
 	uncommittedBytes int
 	tailOnRestart    int
 	quiet            bool // no faults at all
+	// star: the core is healed as a star alone. The others see its middle, which
+	// is the only one that can lead, and whose log may be an old one
+	// (constrained election).
+	star bool
 }
 
 // drawFeatures draws a seed's features for the core world.
@@ -87,6 +91,9 @@ func drawFeatures(seed uint64, o *Options) features {
 	f.drawActions(s)
 	if s.permille(120) {
 		f.chaseLeaders(s)
+	}
+	if own := fork(seed, 7); own.permille(250) {
+		f.drawStar(&own)
 	}
 	if o.Quiet {
 		f.quieten()
@@ -202,10 +209,26 @@ func (f *features) chaseLeaders(s *source) {
 	f.thinkMax, f.strayPermille = f.electionTimeout/10, 100
 }
 
+// drawStar leaves a star of the core. Of three replicas each could lead then, and
+// one at an end would keep the other for good from what it commits; so there are
+// more. A log that is compacted cannot be caught up with by an election, it takes
+// a leader and its snapshot.
+func (f *features) drawStar(s *source) {
+	f.star, f.compaction, f.durableMachine = true, false, false
+	f.replicas = pick(s, 4, 5, 5, 5)
+	kept := f.actions[:0]
+	for _, a := range f.actions {
+		if a != actCompact {
+			kept = append(kept, a)
+		}
+	}
+	f.actions = append(kept, actCutShape)
+}
+
 // quieten takes every fault out: what is left must simply work.
 func (f *features) quieten() {
 	f.lossPermille, f.dupPermille, f.slowPermille, f.stallPermille = 0, 0, 0, 0
-	f.quiet = true
+	f.quiet, f.star = true, false
 	f.clockDriftPPM, f.hunter, f.actions, f.syncCutPermille = 0, false, nil, 0
 }
 
