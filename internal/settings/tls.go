@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 )
 
 // Server makes the configuration of a listener for clients. Certificate and
@@ -104,20 +103,15 @@ type keyPair struct {
 	cert, key string
 
 	mu     sync.Mutex
-	stamp  [2]fileStamp
+	stamp  [2]os.FileInfo
 	loaded *tls.Certificate
-}
-
-type fileStamp struct {
-	modified time.Time
-	size     int64
 }
 
 func (p *keyPair) load() (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stamp, err := p.look()
-	if err == nil && p.loaded != nil && stamp == p.stamp {
+	if err == nil && p.loaded != nil && sameFiles(stamp, p.stamp) {
 		return p.loaded, nil
 	}
 	var c tls.Certificate
@@ -136,13 +130,23 @@ func (p *keyPair) load() (*tls.Certificate, error) {
 	return p.loaded, nil
 }
 
-func (p *keyPair) look() (stamp [2]fileStamp, err error) {
+func (p *keyPair) look() (stamp [2]os.FileInfo, err error) {
 	for i, path := range []string{p.cert, p.key} {
-		info, err := os.Stat(path)
-		if err != nil {
+		if stamp[i], err = os.Stat(path); err != nil {
 			return stamp, err
 		}
-		stamp[i] = fileStamp{info.ModTime(), info.Size()}
 	}
 	return stamp, nil
+}
+
+// sameFiles reports whether nothing was written or exchanged since. The time of
+// the last write alone does not tell: two files that are written within a tick of
+// the system's clock have the same.
+func sameFiles(a, b [2]os.FileInfo) bool {
+	for i := range a {
+		if a[i] == nil || b[i] == nil || !os.SameFile(a[i], b[i]) || !a[i].ModTime().Equal(b[i].ModTime()) || a[i].Size() != b[i].Size() {
+			return false
+		}
+	}
+	return true
 }
