@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -80,27 +81,28 @@ func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// MkdirAll makes dir and the directories above it that are missing, durably.
+// MkdirAll makes dir and the directories above it that are missing, durably: when
+// it has returned nil, a crash loses none of them. A directory that is there
+// already may have been made by somebody who ended, or failed, before it was
+// durable; so every directory above dir is synced each time.
 func MkdirAll(fs FS, dir string) error {
-	var sync []string // parents of what is made
-	for d := dir; ; {
-		if _, err := fs.Stat(d); err == nil {
-			break
-		}
-		parent := fs.PathDir(d)
-		if parent == d {
-			break
-		}
-		sync = append(sync, parent)
-		d = parent
-	}
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make directory %s: %w", dir, err)
 	}
-	for _, d := range sync {
-		if err := SyncDir(fs, d); err != nil {
+	for d := dir; ; {
+		parent := fs.PathDir(d)
+		if parent == d {
+			return nil
+		}
+		if err := SyncDir(fs, parent); err != nil && !notOurs(err) {
 			return err
 		}
+		d = parent
 	}
-	return nil
+}
+
+// notOurs reports whether a directory cannot be synced because it is none that
+// this process could have written to, so that nothing is lost.
+func notOurs(err error) bool {
+	return errors.Is(err, iofs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EINVAL)
 }
