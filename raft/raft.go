@@ -137,7 +137,7 @@ func (r *Raft) adopt(m *Message) bool {
 		// Thesis §4.2.3: "if a server receives a RequestVote request within the
 		// minimum election timeout of hearing from a current leader, it does
 		// not update its term or grant its vote."
-		if !m.Force && r.hearsLeader() {
+		if !m.Force && r.hearsLeader() && !r.off.has(offLeaderHeard) {
 			return false
 		}
 	case MsgAppend, MsgHeartbeat, MsgSnapshot, MsgTimeoutNow:

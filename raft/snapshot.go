@@ -75,6 +75,9 @@ func (r *Raft) Restored(now smr.Instant, meta smr.SnapshotMeta) bool {
 		r.check()
 		return false
 	}
+	if meta.Index <= r.follow.matched {
+		return false // the leader's log has another entry there: no image of its group
+	}
 	meta.Configuration = cloneConfiguration(meta.Configuration)
 	r.log.restore(meta, r.hard.Commit)
 	r.members.history = []configurationAt{{meta.Index, meta.Configuration}}

@@ -39,6 +39,7 @@ const (
 	offJoint
 	offOwnTermConfig
 	offElectionCatchUp
+	offLeaderHeard
 )
 
 // Switch is a protection that Without can switch off.
@@ -65,6 +66,7 @@ var switchTable = [...]Switch{
 	{"joint", "a membership change passes through a joint configuration (thesis §4.3)"},
 	{"own-term-config", "a leader changes the membership only after it has committed an entry of its own term"},
 	{"election-catch-up", "a candidate whose log is behind fetches what it lacks from a voter that refuses it"},
+	{"leader-heard", "a voter that hears a leader ignores requests for votes (thesis §4.2.3)"},
 }
 
 // Switches returns the protections that Without knows.

@@ -204,6 +204,11 @@ func (w *fullWorld) healCore() {
 	w.net.mend()
 	w.net.healed()
 	w.marks.hit(MarkHealedCore)
+	if w.features.star {
+		i := w.net.add(starPairs(s, n, n, w.core), 0)
+		w.common.traceCut(&w.net.cuts[i])
+		w.marks.hit(MarkHealedStar)
+	}
 	w.features.applyDelayMax, w.features.thinkMax = 0, max(w.features.thinkMax, w.features.electionTimeout/4)
 	for _, c := range w.clients {
 		c.patience = w.timeouts(8)

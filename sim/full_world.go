@@ -87,6 +87,12 @@ func drawFull(seed uint64) fullFeatures {
 	return f
 }
 
+// fullTimes shortens the first phase of whole hosts, which take longer to run.
+func fullTimes(f *features) {
+	f.learners = 0
+	f.chaos = 20 + f.chaos/2
+}
+
 // newFullWorld builds the world of a seed.
 func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
@@ -94,8 +100,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
 	}
 	f := &w.features
-	f.learners = 0
-	f.chaos = 20 + f.chaos/2
+	fullTimes(f)
 	f.electionTimeout = max(f.electionTimeout, 150*time.Millisecond)
 	if f.turnDelayMax == 0 {
 		f.turnDelayMax = f.electionTimeout / 1000
@@ -104,7 +109,10 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		f.quieten()
 		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes}
 	}
-	var err error
+	err := o.limit(f, &w.full)
+	if err != nil {
+		return nil, err
+	}
 	if w.without, err = protections(o.Without); err != nil {
 		return nil, err
 	}

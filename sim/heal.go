@@ -50,7 +50,7 @@ func (w *world) lag() time.Duration {
 	}
 	d := time.Duration(most-min(least, most)) * w.roundTrip()
 	if w.features.star {
-		d *= 3 // the middle may have to fetch them first, and begin again
+		d *= 2 // the middle may have to fetch them first
 	}
 	return d
 }
@@ -80,7 +80,8 @@ func (w *world) healCore() {
 	w.healedAt = w.now
 	w.net.mend()
 	if w.features.star {
-		w.leaveStar()
+		w.traceCut(w.net.add(starPairs(s, n, len(w.replicas), w.core), 0))
+		w.marks.hit(MarkHealedStar)
 	}
 	w.net.lossPermille, w.net.dupPermille, w.net.slowPermille = 0, 0, 0
 	w.net.inOrder = true
@@ -104,24 +105,21 @@ func (w *world) healCore() {
 	}
 }
 
-// leaveStar cuts every link of the core but those of one voter, for good. A
+// starPairs are all links but those of one voter of the core, which it draws. A
 // replica at an end reaches two, which is no majority: the middle alone can lead.
-func (w *world) leaveStar() {
-	s, n := &w.nemesis, w.features.replicas
-	middle := s.n(n)
-	for w.core>>middle&1 == 0 {
-		middle = s.n(n)
+func starPairs(s *source, voters, all int, core uint) (pairs [][2]uint8) {
+	middle := s.n(voters)
+	for core>>middle&1 == 0 {
+		middle = s.n(voters)
 	}
-	var pairs [][2]uint8
-	for i := range w.replicas {
-		for j := range w.replicas {
-			if i != j && i != middle && j != middle && w.core>>i&w.core>>j&1 == 1 {
+	for i := range all {
+		for j := range all {
+			if i != j && i != middle && j != middle {
 				pairs = append(pairs, [2]uint8{uint8(i), uint8(j)})
 			}
 		}
 	}
-	w.traceCut(w.net.add(pairs, 0))
-	w.marks.hit(MarkHealedStar)
+	return pairs
 }
 
 // leaveBroken gives a replica outside the core a fault that stays.

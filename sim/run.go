@@ -46,6 +46,12 @@ type Options struct {
 	Skip []Class
 	// Quiet leaves every fault out.
 	Quiet bool
+	// Only, if not nil, leaves every feature out but these (FeatureNames, or
+	// "none"). Clients and Chaos, if not zero, are how many clients there are and
+	// how many election timeouts the first phase lasts, instead of what the seed
+	// draws.
+	Only           []string
+	Clients, Chaos int
 	// FailuresMax ends the run once so many seeds have failed. Zero: never.
 	FailuresMax int
 	// Workers is how many seeds run at once. Default: the number of processors.
@@ -236,6 +242,15 @@ func (o *Options) Replay(seed uint64) string {
 	}
 	if o.Quiet {
 		s += " --quiet"
+	}
+	if o.Only != nil {
+		s += " --only-features " + strings.Join(o.Only, ",")
+	}
+	if o.Clients > 0 {
+		s += fmt.Sprintf(" --clients %d", o.Clients)
+	}
+	if o.Chaos > 0 {
+		s += fmt.Sprintf(" --chaos %d", o.Chaos)
 	}
 	return s
 }

@@ -92,7 +92,7 @@ func drawFeatures(seed uint64, o *Options) features {
 	if s.permille(120) {
 		f.chaseLeaders(s)
 	}
-	if own := fork(seed, 7); own.permille(250) {
+	if own := fork(seed, 9); own.permille(250) {
 		f.drawStar(&own)
 	}
 	if o.Quiet {

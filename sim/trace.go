@@ -89,7 +89,12 @@ func messageText(m *raft.Message) string {
 		fmt.Fprintf(&b, " entries %d..%d of terms %d..%d", m.Entries[0].Index, m.Entries[n-1].Index, m.Entries[0].Term, m.Entries[n-1].Term)
 	}
 	if m.Reject {
-		fmt.Fprintf(&b, " rejected, hint %d/%d", m.ConflictIndex, m.ConflictTerm)
+		b.WriteString(" rejected")
+	}
+	if m.ConflictIndex != 0 && m.Type == raft.MsgSuffix {
+		fmt.Fprintf(&b, " of a log that ends at %d/%d", m.ConflictIndex, m.ConflictTerm)
+	} else if m.ConflictIndex != 0 {
+		fmt.Fprintf(&b, ", hint %d/%d", m.ConflictIndex, m.ConflictTerm)
 	}
 	if m.Force {
 		b.WriteString(" force")

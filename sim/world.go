@@ -35,6 +35,9 @@ type world struct {
 
 func newWorld(seed uint64, o *Options) (*world, error) {
 	f := drawFeatures(seed, o)
+	if err := o.limit(&f, &fullFeatures{}); err != nil {
+		return nil, err
+	}
 	w := &world{
 		common:   newCommon(seed, o),
 		features: f,
@@ -130,6 +133,9 @@ func (w *world) dispatch(o *occurrence) {
 	}
 	switch o.what {
 	case whatTick:
+		if w.now < r.tickAt {
+			return // an alarm that was set for later since, or put forward
+		}
 		r.tickAt = smr.Never
 		if now := w.local(r); r.core.Deadline() <= now {
 			r.core.Tick(now)

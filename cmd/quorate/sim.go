@@ -17,7 +17,7 @@ func init() { commands = append(commands, newSim) }
 func newSim() *cobra.Command {
 	var o sim.Options
 	var seed uint64
-	var core, verbose bool
+	var core, verbose, shrink bool
 	var skip []string
 	c := &cobra.Command{
 		Use:   "sim",
@@ -38,7 +38,9 @@ Exit codes: 0 no seed failed, 1 a seed failed, 2 wrong flags.`,
 		Example: `  quorate sim --seeds 1000
   quorate sim --core --for 10m
   quorate sim --seed 42 --verbose
-  quorate sim --core --without own-term-commit --seeds 1000`,
+  quorate sim --core --without own-term-commit --seeds 1000
+  quorate sim --core --without own-term-commit --seed 42 --shrink
+  quorate sim liveness`,
 		Args: usageErrors(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Mode = sim.Full
@@ -57,6 +59,9 @@ Exit codes: 0 no seed failed, 1 a seed failed, 2 wrong flags.`,
 			if o.Seeds == 0 && o.For == 0 {
 				o.Seeds = 100
 			}
+			if shrink {
+				return shrinkSeed(cmd, o)
+			}
 			return runSim(cmd, o, verbose)
 		},
 	}
@@ -70,9 +75,34 @@ Exit codes: 0 no seed failed, 1 a seed failed, 2 wrong flags.`,
 	f.StringSliceVar(&o.Without, "without", nil, "protections to switch off")
 	f.StringSliceVar(&skip, "skip", nil, "classes of violations to leave unreported, so that what they lead to is found")
 	f.BoolVar(&o.Quiet, "quiet", false, "leave every fault out")
+	f.BoolVar(&shrink, "shrink", false, "leave out of the failing --seed what it does not need to fail, and print its timeline")
+	f.StringSliceVar(&o.Only, "only-features", nil, "leave out every feature but these, or \"none\": "+strings.Join(sim.FeatureNames(), ", "))
+	f.IntVar(&o.Clients, "clients", 0, "how many clients (default: what the seed draws)")
+	f.IntVar(&o.Chaos, "chaos", 0, "how many election timeouts of faults (default: what the seed draws)")
 	f.IntVar(&o.Workers, "workers", 0, "seeds at a time (default: one for each processor)")
 	f.IntVar(&o.FailuresMax, "failures-max", 0, "stop after so many failing seeds (default: never)")
+	c.AddCommand(newSimLiveness())
 	return c
+}
+
+// shrinkTime bounds how long a seed is shrunk.
+const shrinkTime = 2 * time.Minute
+
+func shrinkSeed(cmd *cobra.Command, o sim.Options) error {
+	if o.Seeds != 1 {
+		return &exitError{exitUsage, errors.New("--shrink works on one seed; name it with --seed")}
+	}
+	x, err := sim.Shrink(cmd.Context(), o.SeedBase, o, shrinkTime)
+	if errors.Is(err, sim.ErrOptions) {
+		return &exitError{exitUsage, err}
+	}
+	if err != nil {
+		return err
+	}
+	if err := x.Print(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return &exitError{exitFailed, errors.New("the seed fails")}
 }
 
 func protectionList() string {

@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+)
+
+// knob is a feature that can be left out of a seed by name. What is left out has
+// been drawn all the same, so the seed's other draws stay what they are.
+type knob struct {
+	name string
+	on   func(f *features, x *fullFeatures) bool
+	off  func(f *features, x *fullFeatures)
+}
+
+// actionNames are in the order of the actions.
+var actionNames = [actionCount]string{
+	"crash", "crash-leader", "crash-all", "cut-full", "cut-partial", "cut-one-way", "cut-flapping", "cut-leader",
+	"cut-shape", "pause", "clock-jump", "compact", "transfer",
+}
+
+var knobs = func() []knob {
+	ks := []knob{
+		{"loss", func(f *features, _ *fullFeatures) bool { return f.lossPermille > 0 }, func(f *features, _ *fullFeatures) { f.lossPermille = 0 }},
+		{"duplicates", func(f *features, _ *fullFeatures) bool { return f.dupPermille > 0 }, func(f *features, _ *fullFeatures) { f.dupPermille = 0 }},
+		{"slow-messages", func(f *features, _ *fullFeatures) bool { return f.slowPermille > 0 }, func(f *features, _ *fullFeatures) { f.slowPermille, f.slowMax = 0, 0 }},
+		{"drift", func(f *features, _ *fullFeatures) bool { return f.clockDriftPPM > 0 }, func(f *features, _ *fullFeatures) { f.clockDriftPPM = 0 }},
+		{"stalls", func(f *features, _ *fullFeatures) bool { return f.stallPermille > 0 }, func(f *features, _ *fullFeatures) { f.stallPermille, f.stallMax = 0, 0 }},
+		{"hunter", func(f *features, _ *fullFeatures) bool { return f.hunter }, func(f *features, _ *fullFeatures) { f.hunter = false }},
+		{"sync-cuts", func(f *features, _ *fullFeatures) bool { return f.syncCutPermille > 0 }, func(f *features, _ *fullFeatures) { f.syncCutPermille = 0 }},
+		{"kept-writes", func(f *features, _ *fullFeatures) bool { return f.keepPermille > 0 }, func(f *features, _ *fullFeatures) { f.keepPermille = 0 }},
+		{"durable-machine", func(f *features, _ *fullFeatures) bool { return f.durableMachine }, func(f *features, _ *fullFeatures) { f.durableMachine = false }},
+		{"slow-apply", func(f *features, _ *fullFeatures) bool { return f.applyDelayMax > 0 }, func(f *features, _ *fullFeatures) { f.applyDelayMax = 0 }},
+		{"learners", func(f *features, _ *fullFeatures) bool { return f.learners > 0 }, func(f *features, _ *fullFeatures) { f.learners = 0 }},
+		{"batches", func(f *features, _ *fullFeatures) bool { return f.batchMax > 1 }, func(f *features, _ *fullFeatures) { f.batchMax = 1 }},
+		{"stray-clients", func(f *features, _ *fullFeatures) bool { return f.strayPermille > 20 }, func(f *features, _ *fullFeatures) { f.strayPermille = 20 }},
+		{"small-messages", func(f *features, _ *fullFeatures) bool { return f.appendEntriesMax+f.appendBytesMax > 0 }, func(f *features, _ *fullFeatures) { f.appendEntriesMax, f.appendBytesMax = 0, 0 }},
+		{"small-window", func(f *features, _ *fullFeatures) bool { return f.inflightMessages > 0 }, func(f *features, _ *fullFeatures) { f.inflightMessages = 0 }},
+		{"small-memory", func(f *features, _ *fullFeatures) bool {
+			return f.tailBytes+f.committedBytes+f.backlogBytes+f.uncommittedBytes > 0
+		}, func(f *features, _ *fullFeatures) {
+			f.tailBytes, f.committedBytes, f.backlogBytes, f.uncommittedBytes = 0, 0, 0, 0
+		}},
+		{"star", func(f *features, _ *fullFeatures) bool { return f.star }, func(f *features, _ *fullFeatures) { f.star = false }},
+		{"breaks", func(_ *features, x *fullFeatures) bool { return x.breakPermille+x.corruptPermille > 0 }, func(_ *features, x *fullFeatures) { x.breakPermille, x.corruptPermille = 0, 0 }},
+		{"kills", func(_ *features, x *fullFeatures) bool { return x.killPermille > 0 }, func(_ *features, x *fullFeatures) { x.killPermille = 0 }},
+		{"crash-at-operation", func(_ *features, x *fullFeatures) bool { return x.crashOpPermille > 0 }, func(_ *features, x *fullFeatures) { x.crashOpPermille = 0 }},
+		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
+		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(_ *features, x *fullFeatures) { x.diskFull = false }},
+		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
+		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
+	}
+	for a, name := range actionNames {
+		act := action(a)
+		ks = append(ks, knob{name,
+			func(f *features, _ *fullFeatures) bool { return slices.Contains(f.actions, act) },
+			func(f *features, _ *fullFeatures) {
+				kept := f.actions[:0]
+				for _, other := range f.actions {
+					if other != act {
+						kept = append(kept, other)
+					}
+				}
+				f.actions = kept
+				if act == actCompact {
+					f.compaction = false
+				}
+			}})
+	}
+	return ks
+}()
+
+// FeatureNames lists what Options.Only can name.
+func FeatureNames() (names []string) {
+	for i := range knobs {
+		names = append(names, knobs[i].name)
+	}
+	return names
+}
+
+// limit leaves out what the options leave out. x is empty in the core world.
+func (o *Options) limit(f *features, x *fullFeatures) error {
+	if o.Clients > 0 {
+		f.clients = o.Clients
+	}
+	if o.Chaos > 0 {
+		f.chaos = o.Chaos
+	}
+	if o.Only == nil {
+		return nil
+	}
+	for _, name := range o.Only {
+		if name != "none" && !slices.Contains(FeatureNames(), name) {
+			return fmt.Errorf("no feature is called %q; there are %v", name, FeatureNames())
+		}
+	}
+	for i := range knobs {
+		if k := &knobs[i]; !slices.Contains(o.Only, k.name) {
+			k.off(f, x)
+		}
+	}
+	return nil
+}
+
+// drawn lists the features that a seed has, within the options.
+func drawn(seed uint64, o *Options) (names []string, clients, chaos int, err error) {
+	f, x := drawFeatures(seed, o), fullFeatures{groups: 1}
+	if o.Mode == Full {
+		x = drawFull(seed)
+		fullTimes(&f)
+	}
+	if err := o.limit(&f, &x); err != nil {
+		return nil, 0, 0, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	for i := range knobs {
+		if knobs[i].on(&f, &x) {
+			names = append(names, knobs[i].name)
+		}
+	}
+	return names, f.clients, f.chaos, nil
+}
