@@ -145,3 +145,6 @@ func (r *Receiving) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// File names the image.
+func (r *Receiving) File() File { return r.name }
