@@ -88,7 +88,7 @@ type restoring struct {
 
 // patience is how many election timeouts a receiver waits for the host that has
 // the image that it is receiving, before it takes another.
-const patience = 20
+const patience = 10
 
 // open finds out what the machine can do, and what images there are.
 func (im *images) open(s *Shard, cfg *GroupConfig) error {

@@ -32,7 +32,8 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
 		waited := now.Sub(in.moved)
-		if in.file == file || in.whole || in.file.Index >= o.LogStart && waited < patience*g.shard.cfg.ElectionTimeout {
+		useful := in.file.Index >= o.LogStart && in.have > 0 && waited < patience*g.shard.cfg.ElectionTimeout
+		if in.file == file || in.whole || useful {
 			// What comes in will do: the log follows it, wherever it comes from.
 			g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
 			return
@@ -103,6 +104,14 @@ func (g *group) askBlocks(now smr.Instant) {
 func (g *group) reaskBlocks(now smr.Instant) {
 	in := g.images.in
 	if in == nil || in.whole || !in.scanned || now.Sub(in.moved) < g.shard.cfg.ElectionTimeout {
+		return
+	}
+	if now.Sub(in.moved) >= patience*g.shard.cfg.ElectionTimeout {
+		// Whoever has it is gone. If the leader offers the same image again,
+		// receiving goes on where it stopped.
+		file := in.file
+		g.dropIncoming()
+		g.tellLeader(wire.SnapshotFailed, file.Index, 0)
 		return
 	}
 	in.asked = in.have
