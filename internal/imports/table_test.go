@@ -52,7 +52,7 @@ var rules = map[string]rule{
 	"session":   {ours: list("smr"), never: core, pure: true},
 	"host":      {ours: list("smr raft pbft vfs wal snapshot wire transport session"), theirs: []string{vfsOf}},
 	"kv":        {ours: list("smr session vfs"), theirs: []string{pebble}, never: list("os net")},
-	"etcdapi":   {ours: list("smr kv host"), theirs: []string{etcd, grpc, proto, prom}},
+	"etcdapi":   {ours: list("smr kv host snapshot"), theirs: []string{etcd, grpc, proto, prom}},
 	"sim":       {ours: list("smr raft pbft vfs wal snapshot wire transport session host kv"), theirs: []string{"*"}},
 	"lab":       {ours: list("smr raft pbft vfs wal snapshot wire transport session host kv sim"), theirs: []string{"*"}},
 
