@@ -438,6 +438,7 @@ func (g *group) imageTaken(now smr.Instant, f snapshot.File, bytes int64, err er
 		return
 	}
 	g.shard.metrics.snapshotsTaken.Add(1)
+	g.shard.cfg.Logger.Debug("snapshot taken", "group", g.id, "index", f.Index, "bytes", bytes)
 	i := image{File: f, bytes: bytes}
 	if len(im.sends) > 0 {
 		i.used = now

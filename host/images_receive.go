@@ -41,6 +41,7 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		g.dropIncoming()
 	}
 	im.in = &incoming{file: file, source: o.Source, moved: now}
+	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", o.Index, "from", o.Source)
 	g.shard.job.order(func() { g.shard.job.receiveImage(g, file) })
 	g.tellLeader(wire.SnapshotRunning, file.Index, 0)
 	g.wakeImages(now.Add(g.shard.cfg.ElectionTimeout))
@@ -226,6 +227,7 @@ func (g *group) imageInstalled(now smr.Instant, r *restoring) {
 	im.restoring = nil
 	im.seen, im.grown = r.head.Index, 0
 	g.shard.metrics.snapshotsInstalled.Add(1)
+	g.shard.cfg.Logger.Info("snapshot installed", "group", g.id, "index", r.head.Index)
 	g.shard.job.order(func() { _ = r.restoration.Close() })
 	g.tellLeader(wire.SnapshotInstalled, r.head.Index, 0)
 	g.wakeImages(now)

@@ -90,11 +90,11 @@ func (j *Job) sendBlocks(g *group, to smr.ReplicaID, file snapshot.File, first, 
 	for _, t := range j.tasks {
 		s, ok := t.work.(*sendBlocks)
 		if ok && s.g == g && s.to == to {
-			if s.file == file && first <= s.next && first+uint32(g.shard.blocksAhead) >= s.end {
-				first = s.next // asked again for what is on its way, or for what follows
-			}
 			if s.file == file {
-				s.next, s.end, t.at = first, max(end, first), 0
+				if first < s.next || first > s.end {
+					s.next = first // asked again: something was lost
+				}
+				s.end, t.at = max(s.next, end), 0
 				return
 			}
 			s.end = s.next // another image: this one is over
