@@ -144,6 +144,7 @@ type shelf struct {
 	group map[smr.ReplicaID]*host.Group
 	books map[smr.ReplicaID]*book
 	cfg   host.SnapshotConfig
+	slow  chan struct{} // of the next book
 }
 
 func newShelf(t *testing.T, n int, cfg host.SnapshotConfig) *shelf {
@@ -177,7 +178,7 @@ func (s *shelf) start(id smr.ReplicaID, l net.Listener) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	b := &book{}
+	b := &book{slow: s.slow}
 	var ids []smr.ReplicaID
 	for id := range s.peers {
 		ids = append(ids, id)
@@ -263,4 +264,69 @@ func TestSnapshotCatchesUp(t *testing.T) {
 	if n := s.books[2].count(); n != 2030 {
 		t.Fatalf("%d commands", n)
 	}
+}
+
+// storage-and-faults.md: "Receiving one never blocks the shard's loop. Restoring
+// keeps the old state until the new one is complete": while a restoration stands
+// still, the group answers from its old state, and another group of the same
+// shard goes on. Two followers are served by one image.
+func TestInstallBlocksNothing(t *testing.T) {
+	s := newShelf(t, 5, often)
+	others := map[smr.ReplicaID]*host.Group{}
+	other := func(id smr.ReplicaID) {
+		t.Helper()
+		g, err := s.hosts[id].StartGroup(host.GroupConfig{ID: 2, Members: host.Voters(1, 2, 3, 4, 5), Machine: &book{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		others[id] = g
+	}
+	for id := smr.ReplicaID(1); id <= 5; id++ {
+		other(id)
+	}
+	s.write(1, 5, 100)
+	s.equal()
+	s.stop(4)
+	s.stop(5)
+	s.write(1, 1500, 400)
+	eventually(t, "compaction", func() bool { return s.group[1].Status().First > 100 && s.group[2].Status().First > 100 })
+
+	s.start(4, nil)
+	slow := make(chan struct{})
+	s.start5(slow)
+	other(4)
+	other(5)
+	eventually(t, "host 4 caught up", func() bool { return s.books[4].count() == 1505 })
+	eventually(t, "the image came in on host 5", func() bool {
+		st := s.hosts[5].Stats()
+		return st.SnapshotBytesReceived > 0 && st.SnapshotsInstalled == 0
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for range 20 {
+		if _, err := others[5].Propose(ctx, []byte("another group")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.books[5].count(); n > 5 || s.books[5].restored != 0 {
+		t.Errorf("host 5 has %d commands and was restored %d times while its restoration stands still", n, s.books[5].restored)
+	}
+	close(slow)
+	s.equal()
+	taken := uint64(0)
+	for id := smr.ReplicaID(1); id <= 3; id++ {
+		if st := s.hosts[id].Stats(); st.SnapshotBlocksSent > 0 {
+			taken++
+		}
+	}
+	if taken != 1 {
+		t.Errorf("%d hosts have sent blocks", taken)
+	}
+}
+
+// start5 starts host 5 with a restoration that waits.
+func (s *shelf) start5(slow chan struct{}) {
+	s.slow = slow
+	s.start(5, nil)
+	s.slow = nil
 }
