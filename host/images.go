@@ -58,6 +58,9 @@ type sending struct {
 	to smr.ReplicaID
 	// file is what it was offered; zero: nothing yet.
 	file snapshot.File
+	// receiving is the index of the image that it says it receives, which may be
+	// another host's; zero: not known.
+	receiving uint64
 	// offered and heard are when it was offered last, and when it answered or
 	// fetched last.
 	offered, heard smr.Instant
@@ -368,6 +371,9 @@ func (g *group) compact(now smr.Instant, covered uint64) {
 		for _, s := range im.sends {
 			if s.file.Index != 0 && now.Sub(s.heard) < patience*g.shard.cfg.ElectionTimeout && s.heard != 0 {
 				to = min(to, s.file.Index)
+				if s.receiving != 0 {
+					to = min(to, s.receiving)
+				}
 			}
 		}
 	}

@@ -99,11 +99,12 @@ func (g *group) imageStatus(now smr.Instant, from smr.ReplicaID, st *wire.Snapsh
 	s.heard = now
 	switch st.State {
 	case wire.SnapshotRunning:
+		s.receiving = st.Index
 	case wire.SnapshotInstalled:
 		im.sends = slices.Delete(im.sends, i, i+1)
 		g.core.SnapshotDone(from, st.Index, true)
 	case wire.SnapshotFailed:
-		s.file, s.offered = snapshot.File{}, 0
+		s.file, s.receiving, s.offered = snapshot.File{}, 0, 0
 		g.wakeImages(now.Add(g.shard.cfg.ElectionTimeout))
 	}
 }
