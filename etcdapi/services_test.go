@@ -172,7 +172,7 @@ func TestUnsupported(t *testing.T) {
 	served := map[string]bool{}
 	for _, name := range []string{"KV/Range", "KV/Put", "KV/DeleteRange", "KV/Txn", "KV/Compact", "KV/RangeStream",
 		"Cluster/MemberList", "Maintenance/Status", "Maintenance/Hash", "Maintenance/HashKV", "Maintenance/Alarm",
-		"Maintenance/Defragment", "Auth/AuthStatus", "Auth/Authenticate"} {
+		"Maintenance/Defragment", "Maintenance/Snapshot", "Auth/AuthStatus", "Auth/Authenticate"} {
 		served["/etcdserverpb."+name] = true
 	}
 	check := func(full string, err error) {

@@ -68,6 +68,9 @@ type Config struct {
 	// SegmentBytes is the size of the log's segments. Default 64 MiB.
 	SegmentBytes int64
 
+	// Snapshots says when logs are compacted and how snapshots are sent.
+	Snapshots SnapshotConfig
+
 	// Raft holds the limits of the groups' cores; Group, ID, timeouts and Seed
 	// are set by the host.
 	Raft raft.Config
@@ -122,6 +125,9 @@ func (c *Config) complete() error {
 	orDefault(&c.SegmentBytes, 64<<20)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if err := c.Snapshots.complete(); err != nil {
+		return err
 	}
 	switch {
 	case c.ID == 0:

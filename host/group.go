@@ -50,6 +50,8 @@ type group struct {
 	leader        smr.ReplicaID
 	reads         reads
 
+	images images
+
 	view view // written by shard and worker, read by anyone
 
 	queued     *applyJob // guarded by worker.mu
@@ -59,7 +61,7 @@ type group struct {
 // view is what anybody may know of a group at any time, without asking its
 // shard.
 type view struct {
-	role, term, leader, commit, applied, last, persisted, leaderChanges atomic.Uint64
+	role, term, leader, commit, applied, first, last, persisted, leaderChanges atomic.Uint64
 }
 
 // turn is one pass: what came in goes to the core, what the core wants done is
@@ -80,6 +82,7 @@ func (g *group) turn(now smr.Instant) {
 	}
 	g.propose(now)
 	g.askReads(now)
+	g.tickImages(now)
 	g.core.Take(&g.out)
 	g.carryOut(now)
 }
@@ -90,6 +93,9 @@ func (g *group) carryOut(now smr.Instant) {
 	for i := range o.Messages {
 		f := g.shard.out.frame(o.Messages[i].To)
 		f.B = wire.AppendMessage(f.B, &o.Messages[i])
+	}
+	if o.Restore != nil {
+		g.accepted(o.Restore, o.Append.Seq)
 	}
 	if a := &o.Append; a.Seq != 0 {
 		var hs *smr.HardState
@@ -111,7 +117,7 @@ func (g *group) carryOut(now smr.Instant) {
 		g.shard.fetcher.push(&fetchJob{group: g, want: f})
 	}
 	for _, to := range o.Snapshots {
-		g.core.SnapshotDone(to, 0, false) // nothing is compacted yet, so nobody needs one
+		g.needImage(now, to)
 	}
 	if o.Changed {
 		g.changed(now)
@@ -132,6 +138,9 @@ func (g *group) changed(now smr.Instant) {
 			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term)
 		}
 	}
+	if v.Role != raft.Leader {
+		g.dropSends()
+	}
 	g.reaskReads(now)
 	if v.Leader != 0 && len(g.pending)+len(g.reads.fresh) > 0 {
 		g.again = true
@@ -144,6 +153,7 @@ func (g *group) publish() {
 	g.view.term.Store(v.Term)
 	g.view.leader.Store(uint64(v.Leader))
 	g.view.commit.Store(v.Commit)
+	g.view.first.Store(v.First)
 	g.view.last.Store(v.Last)
 	g.view.persisted.Store(v.Persisted)
 }
@@ -275,6 +285,7 @@ func (g *group) commit() {
 		}
 		job.entries = append(job.entries, smr.Committed{Entry: *e, Wanted: w != nil})
 		job.waiters = append(job.waiters, w)
+		g.images.grown += e.Size()
 	}
 	s.metrics.committed.Add(uint64(len(g.out.Committed)))
 	if !g.worker.push(job) {
@@ -309,9 +320,13 @@ func (g *group) appliedUpTo(job *applyJob) {
 		g.fail(job.err)
 		return
 	}
+	if job.last == 0 {
+		return // it was for something else
+	}
 	g.applied = job.last
 	g.core.Applied(job.last)
 	g.completeReads()
+	g.considerCompaction()
 }
 
 // fail stops this replica of the group. It says nothing more to anyone, as if it

@@ -147,6 +147,7 @@ type Status struct {
 	Leader        smr.ReplicaID // zero: none known
 	Commit        uint64
 	Applied       uint64
+	First         uint64 // first index that the log holds; above Last: none
 	Last          uint64
 	Persisted     uint64
 	LeaderChanges uint64 // seen since the start
@@ -157,7 +158,7 @@ func (g *Group) Status() Status {
 	v := &g.g.view
 	return Status{
 		Role: raft.RoleState(v.role.Load()), Term: v.term.Load(), Leader: smr.ReplicaID(v.leader.Load()),
-		Commit: v.commit.Load(), Applied: v.applied.Load(), Last: v.last.Load(), Persisted: v.persisted.Load(),
+		Commit: v.commit.Load(), Applied: v.applied.Load(), First: v.first.Load(), Last: v.last.Load(), Persisted: v.persisted.Load(),
 		LeaderChanges: v.leaderChanges.Load(),
 	}
 }

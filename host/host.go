@@ -24,7 +24,7 @@ type Host struct {
 	transport *transport.Transport
 	epoch     time.Time
 
-	wakeShard, wakeSyncer, wakeFetcher, wakeWorker []chan struct{}
+	wakeShard, wakeSyncer, wakeFetcher, wakeJob, wakeWorker []chan struct{}
 
 	opened  chan struct{} // closed when rt is set, or never will be
 	closing chan struct{}
@@ -46,7 +46,7 @@ func Open(cfg Config) (*Host, error) {
 	}
 	h := &Host{cfg: cfg, epoch: time.Now(), opened: make(chan struct{}), closing: make(chan struct{})}
 	h.wakeShard, h.wakeSyncer, h.wakeFetcher = chans(cfg.Shards), chans(cfg.Shards), chans(cfg.Shards)
-	h.wakeWorker = chans(cfg.ApplyWorkers)
+	h.wakeJob, h.wakeWorker = chans(cfg.Shards), chans(cfg.ApplyWorkers)
 	peerAddrs := make(map[uint64]string, len(cfg.Peers))
 	for id, addr := range cfg.Peers {
 		peerAddrs[uint64(id)] = addr
@@ -61,7 +61,7 @@ func Open(cfg Config) (*Host, error) {
 	h.transport = t
 	h.rt, err = NewRuntime(cfg, Env{
 		Sender: t, Seed: randomSeed(), Now: h.now,
-		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeWorker: waker(h.wakeWorker),
+		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeJob: waker(h.wakeJob), WakeWorker: waker(h.wakeWorker),
 	})
 	close(h.opened)
 	if err != nil {
@@ -107,6 +107,7 @@ func (h *Host) start() {
 		h.loop(func() { h.runShard(s, h.wakeShard[i]) })
 		h.loop(func() { h.runTurns(h.wakeSyncer[i], s.syncer.Turn) })
 		h.loop(func() { h.runTurns(h.wakeFetcher[i], s.fetcher.Turn) })
+		h.loop(func() { h.runJob(s.job, h.wakeJob[i]) })
 	}
 	for i, w := range h.rt.workers {
 		h.loop(func() { h.runTurns(h.wakeWorker[i], w.Turn) })
@@ -138,6 +139,35 @@ func (h *Host) runShard(s *Shard, wake <-chan struct{}) {
 			default:
 				continue
 			}
+		}
+		if next != smr.Never {
+			timer.Reset(next.Sub(h.now()))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-wake:
+		case <-timer.C:
+		case <-h.closing:
+			return
+		}
+	}
+}
+
+// runJob takes turns whenever there is an order or a task's time has come.
+func (h *Host) runJob(j *Job, wake <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := h.now()
+		next := j.Turn(now)
+		select {
+		case <-h.closing:
+			return
+		default:
+		}
+		if next <= now || j.HasWork() {
+			continue
 		}
 		if next != smr.Never {
 			timer.Reset(next.Sub(h.now()))

@@ -19,10 +19,10 @@ type Env struct {
 	// Seed of everything that is random: election timeouts, the host's name in
 	// entries. It must differ between hosts and between lives of a host.
 	Seed uint64
-	// WakeShard, WakeSyncer, WakeFetcher and WakeWorker are called, from any
-	// goroutine, when the turn of that number would find work. Nil: nobody is
-	// told, and the caller asks HasWork.
-	WakeShard, WakeSyncer, WakeFetcher, WakeWorker func(number int)
+	// WakeShard, WakeSyncer, WakeFetcher, WakeJob and WakeWorker are called,
+	// from any goroutine, when the turn of that number would find work. Nil:
+	// nobody is told, and the caller asks HasWork.
+	WakeShard, WakeSyncer, WakeFetcher, WakeJob, WakeWorker func(number int)
 	// Without takes protections away. Only a simulation may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
@@ -114,6 +114,12 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}
 	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
 	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}
+	sc := &cfg.Snapshots
+	s.job = &Job{shard: s, wake: wakeOf(rt.env.WakeJob, number), tokens: tokens{perSecond: sc.BandwidthBytes}}
+	if sc.BandwidthBytes > 0 {
+		s.job.tokens.perSecond = max(1, sc.BandwidthBytes/int64(cfg.Shards))
+	}
+	s.blocksAhead = int(max(2, sc.WindowBytes/int64(sc.BlockBytes)))
 	return s, nil
 }
 
@@ -138,6 +144,9 @@ func (s *Shard) Syncer() *Syncer { return s.syncer }
 
 // Fetcher reads the shard's log.
 func (s *Shard) Fetcher() *Fetcher { return s.fetcher }
+
+// Job works on the snapshots of the shard's groups.
+func (s *Shard) Job() *Job { return s.job }
 
 // Deliver takes a frame that a peer sent. The runtime owns b from then on. Any
 // goroutine; ErrBusy says that the frame was dropped.
@@ -206,7 +215,8 @@ func (rt *Runtime) StartGroup(cfg GroupConfig, now smr.Instant) (*Group, error) 
 	}
 	g.worker = rt.workers[uint64(cfg.ID)%uint64(len(rt.workers))]
 	s.groups[cfg.ID] = g
-	s.deadlines.push(g, g.core.Deadline())
+	g.imagesStarted(now)
+	s.deadlines.push(g, g.deadline())
 	s.activate(g)
 	g.publish()
 	return &Group{rt: rt, g: g}, nil
@@ -221,6 +231,14 @@ func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*gro
 		s.log.Create(cfg.ID, cfg.Members)
 		state = smr.LogState{Snapshot: smr.SnapshotMeta{Configuration: cfg.Members}}
 	}
+	g := &group{id: cfg.ID, shard: s, machine: cfg.Machine}
+	if err := g.images.open(s, &cfg); err != nil {
+		return nil, err
+	}
+	applied, err := g.images.atStart(s, cfg.ID, &state, applied)
+	if err != nil {
+		return nil, err
+	}
 	if applied > state.Last {
 		return nil, fmt.Errorf("%w: the state machine of group %d has applied %d entries, but its log ends at %d: they do not belong together, or the log was cut", ErrConfig, cfg.ID, applied, state.Last)
 	}
@@ -232,7 +250,7 @@ func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*gro
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", cfg.ID, err)
 	}
-	g := &group{id: cfg.ID, shard: s, core: core, machine: cfg.Machine, applied: applied}
+	g.core, g.applied = core, applied
 	g.reads.lastTicket = mix(s.origin, ^uint64(cfg.ID)) >> 1
 	g.view.applied.Store(applied)
 	return g, nil
@@ -245,8 +263,12 @@ func (rt *Runtime) Close() error {
 	var errs []error
 	for _, s := range rt.shards {
 		s.inbox.stop(ErrStopped)
+		s.job.close()
 		for _, e := range s.deadlines {
 			e.g.fail(ErrStopped)
+			if r := e.g.images.restoring; r != nil {
+				errs = append(errs, r.restoration.Close())
+			}
 			errs = append(errs, e.g.machine.Close())
 		}
 		s.inbox.swap(&s.letters)

@@ -24,6 +24,7 @@ type Shard struct {
 	log     *wal.Log
 	syncer  *Syncer
 	fetcher *Fetcher
+	job     *Job
 	out     outbox
 	reader  wire.Reader
 	item    wire.Item
@@ -37,8 +38,11 @@ type Shard struct {
 	jobs      []*applyJob
 	failed    error
 	disk      diskRoom
-	digest    func(g smr.GroupID, applied uint64, digest [16]byte)
-	closed    <-chan struct{} // nil in a simulation
+	imageIDs  uint64
+	// blocksAhead is how many blocks of a snapshot are asked for ahead.
+	blocksAhead int
+	digest      func(g smr.GroupID, applied uint64, digest [16]byte)
+	closed      <-chan struct{} // nil in a simulation
 
 	metrics shardMetrics
 }
@@ -46,6 +50,9 @@ type Shard struct {
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
 	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull atomic.Uint64
+
+	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
+	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
 }
 
 // sweepEvery is how often waiters are looked at for their deadlines.
@@ -78,7 +85,7 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 			s.activate(g)
 		}
 		if g.failed == nil {
-			s.deadlines.fix(g, g.core.Deadline())
+			s.deadlines.fix(g, g.deadline())
 		} else {
 			s.deadlines.fix(g, smr.Never)
 		}
@@ -89,6 +96,9 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	s.out.flush()
 	return s.next(now)
 }
+
+// deadline is when the group wants a turn although nothing comes in.
+func (g *group) deadline() smr.Instant { return min(g.core.Deadline(), g.images.at) }
 
 // HasWork reports whether a turn now would find something, whatever the time.
 func (s *Shard) HasWork() bool { return len(s.active) > 0 || !s.inbox.empty() }
@@ -122,7 +132,10 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	}
 	for _, a := range l.acks {
 		if g := s.groups[a.Group]; g != nil && g.failed == nil {
-			g.guard(func() { g.core.Persisted(a.Seq) })
+			g.guard(func() {
+				g.core.Persisted(a.Seq)
+				g.markerWritten(a.Seq)
+			})
 			s.activate(g)
 		}
 	}
@@ -256,6 +269,14 @@ func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
 			g.readAsked(now, from, &it.ReadAsk)
 		case wire.KindReadReply:
 			g.readIndexKnown(it.ReadReply.Ticket, it.ReadReply.Index, it.ReadReply.OK)
+		case wire.KindSnapshotOffer:
+			g.imageOffered(now, from, &it.SnapshotOffer)
+		case wire.KindSnapshotFetch:
+			g.blocksWanted(now, from, &it.SnapshotFetch)
+		case wire.KindSnapshotBlock:
+			g.blockCame(now, from, &it.SnapshotBlock)
+		case wire.KindSnapshotStatus:
+			g.imageStatus(now, from, &it.SnapshotStatus)
 		}
 	})
 }
@@ -273,6 +294,14 @@ func groupOf(it *wire.Item) smr.GroupID {
 		return it.ReadAsk.Group
 	case wire.KindReadReply:
 		return it.ReadReply.Group
+	case wire.KindSnapshotOffer:
+		return it.SnapshotOffer.Group
+	case wire.KindSnapshotFetch:
+		return it.SnapshotFetch.Group
+	case wire.KindSnapshotBlock:
+		return it.SnapshotBlock.Group
+	case wire.KindSnapshotStatus:
+		return it.SnapshotStatus.Group
 	}
 	return 0
 }

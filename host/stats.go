@@ -17,6 +17,11 @@ type Stats struct {
 	Frames, BadFrames, DroppedFrames uint64
 	// DiskFull is how often the log's disk was found full.
 	DiskFull uint64
+	// Compactions of logs; SnapshotsTaken and SnapshotsInstalled; blocks and
+	// bytes of snapshots sent and received, and blocks that a receiver had
+	// already when it went on.
+	Compactions, SnapshotsTaken, SnapshotsInstalled                                     uint64
+	SnapshotBlocksSent, SnapshotBytesSent, SnapshotBytesReceived, SnapshotBlocksResumed uint64
 	// Log is the sum over the shards' logs; of SyncTimeMax and SyncTimeLast the
 	// largest.
 	Log wal.Stats
@@ -46,6 +51,13 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.BadFrames += m.badFrames.Load()
 		st.DroppedFrames += m.droppedFrames.Load()
 		st.DiskFull += m.diskFull.Load()
+		st.Compactions += m.compactions.Load()
+		st.SnapshotsTaken += m.snapshotsTaken.Load()
+		st.SnapshotsInstalled += m.snapshotsInstalled.Load()
+		st.SnapshotBlocksSent += m.snapshotBlocksSent.Load()
+		st.SnapshotBytesSent += m.snapshotBytesSent.Load()
+		st.SnapshotBytesReceived += m.snapshotBytesReceived.Load()
+		st.SnapshotBlocksResumed += m.snapshotBlocksResumed.Load()
 		addLog(&st.Log, s.log.Stats())
 	}
 	return st

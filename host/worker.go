@@ -17,6 +17,10 @@ type applyJob struct {
 	group   *group
 	entries []smr.Committed
 	waiters []*waiter
+	// act, if set, is done instead of applying, between what was handed over
+	// before and after it; an error is the state machine's. last is then where
+	// the state machine is afterwards, zero if that does not change.
+	act func() error
 	// Set by the worker.
 	last   uint64
 	digest [16]byte
@@ -46,13 +50,16 @@ type Worker struct {
 // for reuse.
 func (w *Worker) push(job *applyJob) bool {
 	w.mu.Lock()
-	if q := job.group.queued; q != nil {
+	if q := job.group.queued; q != nil && job.act == nil {
 		q.entries = append(q.entries, job.entries...)
 		q.waiters = append(q.waiters, job.waiters...)
 		w.mu.Unlock()
 		return false
 	}
 	job.group.queued = job
+	if job.act != nil {
+		job.group.queued = nil // nothing joins it, or what is before it
+	}
 	w.queue = append(w.queue, job)
 	first := len(w.queue) == 1
 	w.mu.Unlock()
@@ -88,12 +95,18 @@ func (w *Worker) Turn() bool {
 // apply runs one job and sends it back to the shard.
 func (w *Worker) apply(job *applyJob) {
 	g := job.group
-	job.last = job.entries[len(job.entries)-1].Index
-	if g.machineErr == nil {
-		g.machineErr = applyBatch(g.machine, job.entries)
+	if job.act != nil {
+		if g.machineErr == nil {
+			g.machineErr = guarded(job.act)
+		}
+	} else {
+		job.last = job.entries[len(job.entries)-1].Index
+		if g.machineErr == nil {
+			g.machineErr = applyBatch(g.machine, job.entries)
+		}
 	}
 	job.err = g.machineErr
-	if job.err == nil {
+	if job.err == nil && job.last != 0 {
 		_, job.digest = g.machine.Digest()
 		g.view.applied.Store(job.last)
 		if watch := g.shard.digest; watch != nil {
@@ -121,4 +134,14 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 		}
 	}()
 	return m.Apply(entries)
+}
+
+// guarded turns a panic of the state machine into an error.
+func guarded(act func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return act()
 }

@@ -34,6 +34,10 @@ type Store struct {
 	// unflushed bounds what a deterministic store holds in its memtable.
 	unflushed int64
 
+	views       views
+	restoringMu sync.Mutex
+	restoring   *restoration // guarded by restoringMu
+
 	// background is the first error of pebble's goroutines.
 	background atomic.Pointer[error]
 
@@ -69,6 +73,15 @@ func (s *Store) Open() (applied uint64, err error) {
 	if s.db != nil {
 		return 0, fmt.Errorf("key-value store in %s is open already", s.cfg.Dir)
 	}
+	if err := s.settleDir(true); err != nil {
+		return 0, fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err)
+	}
+	return s.openDB()
+}
+
+// openDB opens pebble and makes the store that of what is in it. Under mu and
+// life.
+func (s *Store) openDB() (applied uint64, err error) {
 	db, err := pebble.Open(s.cfg.Dir, s.pebbleOptions())
 	if err != nil {
 		if isForeign(err) {
@@ -155,6 +168,15 @@ func checkEmpty(db *pebble.DB) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.restoringMu.Lock()
+	r := s.restoring
+	s.restoringMu.Unlock()
+	if r != nil {
+		_ = r.Close() // nobody will commit it
+	}
+	if err := s.views.closeAll(); err != nil {
+		return err
+	}
 	s.life.Lock()
 	defer s.life.Unlock()
 	if s.db == nil {

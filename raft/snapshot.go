@@ -88,3 +88,28 @@ func (r *Raft) Restored(now smr.Instant, meta smr.SnapshotMeta) bool {
 	r.check()
 	return true
 }
+
+// Heard reports whether this replica leads and has heard from the member within
+// the last election timeout: a snapshot for it would not be sent in vain.
+func (r *Raft) Heard(now smr.Instant, id smr.ReplicaID) bool {
+	p := r.members.peer(id)
+	return r.role == Leader && p != nil && now < p.heard.Add(r.cfg.ElectionTimeout)
+}
+
+// LeastMatch returns how far the log of the furthest-back member is known to
+// agree with this one's, of those that were heard within the last election
+// timeout and need no snapshot; the log's end if there is none, or this replica
+// does not lead.
+func (r *Raft) LeastMatch(now smr.Instant) uint64 {
+	least := r.log.last
+	if r.role != Leader {
+		return least
+	}
+	for i := range r.members.peers {
+		p := &r.members.peers[i]
+		if p.id != r.cfg.ID && p.state != snapshotting && now < p.heard.Add(r.cfg.ElectionTimeout) {
+			least = min(least, p.match)
+		}
+	}
+	return least
+}

@@ -27,8 +27,8 @@ type simHost struct {
 	rng *rand.Rand
 	rt  *host.Runtime // nil: down
 	at  []*seat       // by group
-	// due is when each part takes its next turn: shard, syncer and fetcher of
-	// each shard, then the workers.
+	// due is when each part takes its next turn: shard, syncer, fetcher and job
+	// of each shard, then the workers.
 	due         []smr.Instant
 	pausedUntil smr.Instant
 
@@ -41,6 +41,8 @@ type simHost struct {
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
+	// moved is what the life has sent and received of snapshots.
+	moved uint64
 }
 
 // seat is a host's replica of one group.
@@ -51,6 +53,9 @@ type seat struct {
 	flushed *machine
 	status  host.Status
 }
+
+// partsPerShard is how many parts of a shard take turns.
+const partsPerShard = 4
 
 func newSimHost(w *fullWorld, slot int, members smr.Configuration) *simHost {
 	h := &simHost{w: w, slot: slot, id: smr.ReplicaID(slot + 1), members: members, mem: vfs.NewMem()}
@@ -114,7 +119,7 @@ func (h *simHost) config() host.Config {
 		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: vfs.NewFault(h.mem, h, nil),
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
-		Raft: f.config(), Logger: slog.New(&ear{h: h}),
+		Snapshots: h.snapshots(), Raft: f.config(), Logger: slog.New(&ear{h: h}),
 	}
 }
 
@@ -124,8 +129,8 @@ func (w *fullWorld) restart(h *simHost) {
 	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, false
 	drift := w.features.clockDriftPPM
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
-	h.pausedUntil = 0
-	h.due = make([]smr.Instant, 4*w.full.shards)
+	h.pausedUntil, h.moved = 0, 0
+	h.due = make([]smr.Instant, 5*w.full.shards)
 	for i := range h.due {
 		h.due[i] = smr.Never
 	}
@@ -146,18 +151,19 @@ func (w *fullWorld) restart(h *simHost) {
 	}
 	w.marks.hit(MarkReplay)
 	for i := range w.full.shards {
-		h.schedule(3*i, w.now)
+		h.schedule(partsPerShard*i, w.now)
 	}
 }
 
 func (h *simHost) open() error {
 	w, shards := h.w, h.w.full.shards
 	rt, err := host.NewRuntime(h.config(), host.Env{
-		Sender: sender{h, h.life}, Seed: w.clockR.next(), Without: w.without,
-		WakeShard:   h.waker(func(n int) int { return 3 * n }),
-		WakeSyncer:  h.waker(func(n int) int { return 3*n + 1 }),
-		WakeFetcher: h.waker(func(n int) int { return 3*n + 2 }),
-		WakeWorker:  h.waker(func(n int) int { return 3*shards + n }),
+		Sender: sender{h: h, life: h.life}, Seed: w.clockR.next(), Without: w.without,
+		WakeShard:   h.waker(func(n int) int { return partsPerShard * n }),
+		WakeSyncer:  h.waker(func(n int) int { return partsPerShard*n + 1 }),
+		WakeFetcher: h.waker(func(n int) int { return partsPerShard*n + 2 }),
+		WakeJob:     h.waker(func(n int) int { return partsPerShard*n + 3 }),
+		WakeWorker:  h.waker(func(n int) int { return partsPerShard*shards + n }),
 	})
 	if err != nil {
 		return err
@@ -191,7 +197,11 @@ func (h *simHost) newMachine(st *seat) watched {
 	if st.flushed != nil && st.flushed.applied > 0 {
 		h.w.marks.hit(MarkDurableMachine)
 	}
-	return &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR}
+	r := &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR, padding: h.w.full.snapshots.padding, restored: h.restored(st, life)}
+	if st.flushed != nil {
+		return durableRegisters{r}
+	}
+	return r
 }
 
 func (h *simHost) local() smr.Instant { return h.clock.local(h.w.now) }
@@ -213,9 +223,9 @@ func (h *simHost) waker(part func(number int) int) func(int) {
 func (h *simHost) waits(part int) time.Duration {
 	w, f := h.w, &h.w.features
 	switch {
-	case part >= 3*w.full.shards:
+	case part >= partsPerShard*w.full.shards:
 		return w.turnR.between(0, f.applyDelayMax)
-	case part%3 == 0:
+	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
 		w.marks.hit(MarkStall)
@@ -274,15 +284,27 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	h.due[part] = smr.Never
 	shards := w.full.shards
 	switch {
-	case part >= 3*shards:
-		h.rt.Workers()[part-3*shards].Turn()
-	case part%3 == 1:
-		h.rt.Shards()[part/3].Syncer().Turn()
-	case part%3 == 2:
-		h.rt.Shards()[part/3].Fetcher().Turn()
+	case part >= partsPerShard*shards:
+		h.rt.Workers()[part-partsPerShard*shards].Turn()
+	case part%partsPerShard == 1:
+		h.rt.Shards()[part/partsPerShard].Syncer().Turn()
+	case part%partsPerShard == 2:
+		h.rt.Shards()[part/partsPerShard].Fetcher().Turn()
 		w.marks.hit(MarkFetchFollower)
+	case part%partsPerShard == 3:
+		j := h.rt.Shards()[part/partsPerShard].Job()
+		now := h.local()
+		if next := j.Turn(now); next <= now || j.HasWork() {
+			h.schedule(part, w.now.Add(h.waits(part)))
+		} else if next != smr.Never {
+			h.schedule(part, max(h.clock.world(next), w.now.Add(time.Microsecond)))
+		}
+		w.jobDone(h)
+		if h.rt == nil {
+			return
+		}
 	default:
-		s := h.rt.Shards()[part/3]
+		s := h.rt.Shards()[part/partsPerShard]
 		next := s.Turn(h.local())
 		if s.HasWork() {
 			h.schedule(part, w.now.Add(h.waits(part)))
@@ -364,6 +386,7 @@ func (h *simHost) close() {
 		return
 	}
 	s := h.rt.Stats()
+	h.w.snapshotMarks(&s)
 	h.w.marks[MarkForwarded] += s.Forwarded
 	h.w.marks[MarkReproposed] += s.Reproposed
 	h.w.marks[MarkSegment] += uint64(s.Log.Recycled)
@@ -409,7 +432,9 @@ func (e *ear) Handle(_ context.Context, r slog.Record) error {
 		}
 	case strings.HasPrefix(r.Message, "this replica of the group has stopped"):
 		h.w.fail(Invariant, ids(h.id), "%s", text)
-	case strings.Contains(r.Message, "cannot be read"):
+	case strings.HasPrefix(r.Message, "a snapshot") && !h.hurt:
+		h.w.fail(Contract, ids(h.id), "%s", text)
+	case strings.Contains(r.Message, "cannot be read") && !strings.HasPrefix(r.Message, "a snapshot"):
 		h.w.fail(Contract, ids(h.id), "%s", text)
 	}
 	return nil

@@ -24,6 +24,7 @@ type wires struct {
 	slab  []frame
 	free  []int32
 	ends  [replicasMax][replicasMax]smr.Instant // when the newest frame arrives
+	bulk  [replicasMax][replicasMax]smr.Instant // the same, of the connection for snapshots
 	lives [replicasMax][replicasMax]uint32      // of the connection; a frame of an older one is lost
 	// held are the frames that wait at a link that is cut, where the connection
 	// outlives the cut: TCP sends them again when the way is free.
@@ -34,6 +35,7 @@ type wires struct {
 type frame struct {
 	b    []byte
 	from uint8
+	bulk bool
 	life uint32
 }
 
@@ -41,6 +43,7 @@ type frame struct {
 type sender struct {
 	h    *simHost
 	life uint32
+	bulk bool
 }
 
 var errGone = errors.New("this host's life is over")
@@ -58,18 +61,18 @@ func (s sender) Send(to uint64, b *transport.Buffer) error {
 		w.fail(Contract, ids(h.id), "sends a frame to %d", to)
 		return errGone
 	}
-	w.net.send(from, dest, b.B)
+	w.net.send(from, dest, b.B, s.bulk)
 	return nil
 }
 
-func (n *wires) send(from, to int, b []byte) {
+func (n *wires) send(from, to int, b []byte, bulk bool) {
 	w := n.w
 	w.sent++
 	w.marks.hit(MarkFrame)
 	w.note(0xd1, uint64(from)<<8|uint64(to), hashBytes(b), uint64(len(b)))
 	w.traceFrame(EventSend, from, to, b)
 	if !n.open(from, to) && w.full.patientPermille > 0 && n.waits(from, to) {
-		n.hold(from, to, b)
+		n.hold(from, to, b, bulk)
 		return
 	}
 	if !n.open(from, to) {
@@ -101,12 +104,16 @@ func (n *wires) send(from, to int, b []byte) {
 	if chaos && n.rng.permille(f.slowPermille) {
 		d = n.rng.between(f.delayMax, f.slowMax)
 	}
-	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), life: n.lives[from][to]}), d)
+	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), bulk: bulk, life: n.lives[from][to]}), d)
 }
 
 func (n *wires) dispatch(from, to int, ref int32, d time.Duration) {
-	at := max(n.w.now.Add(d), n.ends[from][to])
-	n.ends[from][to] = at
+	ends := &n.ends
+	if n.slab[ref].bulk {
+		ends = &n.bulk
+	}
+	at := max(n.w.now.Add(d), ends[from][to])
+	ends[from][to] = at
 	n.w.queue.push(occurrence{at: at, what: whatDeliver, who: uint8(to), ref: ref})
 }
 
@@ -121,7 +128,7 @@ func (n *wires) waits(from, to int) bool {
 }
 
 // hold lets a frame wait until the link is whole.
-func (n *wires) hold(from, to int, b []byte) {
+func (n *wires) hold(from, to int, b []byte, bulk bool) {
 	const heldMax = 2000 // beyond that the sender's buffer is full
 	if len(n.held[from][to]) >= heldMax {
 		n.w.marks.hit(MarkLost)
@@ -129,7 +136,7 @@ func (n *wires) hold(from, to int, b []byte) {
 		return
 	}
 	n.w.marks.hit(MarkHeld)
-	n.held[from][to] = append(n.held[from][to], n.keep(frame{b: b, from: uint8(from), life: n.lives[from][to]}))
+	n.held[from][to] = append(n.held[from][to], n.keep(frame{b: b, from: uint8(from), bulk: bulk, life: n.lives[from][to]}))
 }
 
 // release lets the frames go that waited at a link that is whole again.
@@ -157,6 +164,7 @@ func (n *wires) snap(a, b int) {
 	n.lives[a][b] += 2
 	n.lives[b][a] += 2
 	n.ends[a][b], n.ends[b][a] = 0, 0
+	n.bulk[a][b], n.bulk[b][a] = 0, 0
 	if n.rng.permille(n.w.full.noticePermille) {
 		n.w.notice(a, b)
 		n.w.notice(b, a)
@@ -172,6 +180,7 @@ func (n *wires) drop(slot int, noticed bool) {
 		n.lives[slot][i] += 2
 		n.lives[i][slot] += 2
 		n.ends[slot][i], n.ends[i][slot] = 0, 0
+		n.bulk[slot][i], n.bulk[i][slot] = 0, 0
 		if noticed && n.open(slot, i) {
 			n.w.notice(i, slot)
 		}
@@ -259,6 +268,14 @@ func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
 			e.Text = fmt.Sprintf("read asked, term %d", item.ReadAsk.Term)
 		case wire.KindReadReply:
 			e.Text = fmt.Sprintf("read index %d, %v", item.ReadReply.Index, item.ReadReply.OK)
+		case wire.KindSnapshotOffer:
+			e.Text = fmt.Sprintf("snapshot offered: %+v", item.SnapshotOffer)
+		case wire.KindSnapshotFetch:
+			e.Text = fmt.Sprintf("snapshot fetched: %+v", item.SnapshotFetch)
+		case wire.KindSnapshotBlock:
+			e.Text = fmt.Sprintf("block %d of snapshot %d, %d bytes", item.SnapshotBlock.Number, item.SnapshotBlock.Index, len(item.SnapshotBlock.Data))
+		case wire.KindSnapshotStatus:
+			e.Text = fmt.Sprintf("snapshot status: %+v", item.SnapshotStatus)
 		}
 		w.trace(e)
 	}

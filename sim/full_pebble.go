@@ -14,11 +14,12 @@ import (
 // that put it.
 type pebbleMachine struct {
 	*kv.Store
-	seat    *seat
-	rng     *source
-	watch   func(e *smr.Entry, state uint64)
-	applied uint64
-	digest  uint64
+	seat     *seat
+	rng      *source
+	watch    func(e *smr.Entry, state uint64)
+	restored func(applied, digest uint64)
+	applied  uint64
+	digest   uint64
 }
 
 func newPebbleMachine(h *simHost, st *seat, watch func(*smr.Entry, uint64)) watched {
@@ -27,7 +28,7 @@ func newPebbleMachine(h *simHost, st *seat, watch func(*smr.Entry, uint64)) watc
 			FS: h.mem, Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
 			CacheBytes: 1 << 20, BlockCacheBytes: 1 << 20, MemTableBytes: 1 << 20, Logger: h.config().Logger,
 		}),
-		seat: st, rng: &h.w.turnR, watch: watch,
+		seat: st, rng: &h.w.turnR, watch: watch, restored: h.restored(st, h.life),
 	}
 }
 

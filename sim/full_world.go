@@ -48,6 +48,7 @@ type fullFeatures struct {
 	syncFailPermille            int
 	diskFull                    bool
 	pebble                      bool
+	snapshots                   snapshotFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -84,6 +85,7 @@ func drawFull(seed uint64) fullFeatures {
 		f.syncFailPermille = pick(s, 1, 5)
 	}
 	f.diskFull = s.permille(150)
+	f.snapshots = drawSnapshots(seed)
 	return f
 }
 
@@ -107,7 +109,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	}
 	if o.Quiet {
 		f.quieten()
-		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes}
+		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes, snapshots: w.full.snapshots}
 	}
 	err := o.limit(f, &w.full)
 	if err != nil {

@@ -24,6 +24,9 @@ type registers struct {
 	// flushed is the durable image, nil for a machine in memory.
 	flushed *machine
 	rng     *source
+	// padding is how much is added to an image; restored is told of one.
+	padding  int
+	restored func(applied, digest uint64)
 }
 
 // Open implements smr.StateMachine.

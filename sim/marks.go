@@ -68,6 +68,10 @@ const (
 	MarkSuffix
 	MarkSuffixTaken
 	MarkHealedStar
+	MarkSnapshotTaken
+	MarkSnapshotInstalled
+	MarkSnapshotResumed
+	MarkSnapshotCut
 	markCount
 )
 
@@ -81,6 +85,7 @@ var markNames = [markCount]string{
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
 	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
+	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut",
 }
 
 func (m Mark) String() string { return markNames[m] }

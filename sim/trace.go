@@ -32,13 +32,14 @@ const (
 	EventRead
 	EventAnswer
 	EventPhase
-	EventLog // a host logs Text
+	EventRestore // the state was set to a snapshot at Index
+	EventLog     // a host logs Text
 	EventViolation
 )
 
 var eventNames = [...]string{
 	"send", "deliver", "drop", "crash", "restart", "append", "persist", "commit", "apply", "role",
-	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "log", "violation",
+	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "violation",
 }
 
 func (k EventKind) String() string { return eventNames[k] }
@@ -117,7 +118,7 @@ func (p Printer) Trace(e *Event) {
 		}
 	case EventAppend:
 		fmt.Fprintf(p.W, "%d: entries %d..%d, last of term %d", e.Replica, e.Index, e.Index+e.Count-1, e.Term)
-	case EventPersist, EventCommit:
+	case EventPersist, EventCommit, EventRestore:
 		fmt.Fprintf(p.W, "%d: up to %d", e.Replica, e.Index)
 	case EventApply:
 		fmt.Fprintf(p.W, "%d: %d of term %d", e.Replica, e.Index, e.Term)

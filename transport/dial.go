@@ -56,7 +56,7 @@ func (p *peer) connect(addr string) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	c, err := p.t.secureClient(ctx, raw, addr)
 	if err == nil {
-		err = p.t.greet(c, addr, p.id)
+		err = p.t.greet(c, addr, p.id, p.class)
 	}
 	if !stop() && err == nil {
 		err = fmt.Errorf("handshake with %s: %w", addr, context.Cause(ctx))

@@ -5,7 +5,8 @@
 //
 // A host dials each of its peers, sends on the connection that it dialled, and
 // receives on the one that it accepted: two connections for a pair of hosts,
-// each used in one direction. So a host owns the fate of what it sends, and
+// each used in one direction. There are two more once SendBulk is used, for what
+// is large and may wait. So a host owns the fate of what it sends, and
 // there is no race over which of two crossing connections survives.
 //
 //	host 1                                   host 2
@@ -29,7 +30,9 @@
 //	       28  id of the host that it means to speak to, u64
 //	       36  nonce u64: chosen by who dials, returned in the answer
 //	       44  verdict byte: zero in a hello, in an answer zero for yes
-//	       45  zero, three bytes
+//	       45  what the connection carries: 0 frames, 1 frames that are large
+//	           and may wait; the answer repeats it
+//	       46  zero, two bytes
 //	       48  CRC-32C of the 48 bytes before, u32
 //
 // From then on the ids belong to the connection: what it carries is from that

@@ -42,6 +42,7 @@ type hello struct {
 	from, to               uint64
 	nonce                  uint64
 	verdict                verdict
+	class                  class
 }
 
 func (h *hello) encode() []byte {
@@ -53,7 +54,7 @@ func (h *hello) encode() []byte {
 	b = binary.LittleEndian.AppendUint64(b, h.from)
 	b = binary.LittleEndian.AppendUint64(b, h.to)
 	b = binary.LittleEndian.AppendUint64(b, h.nonce)
-	b = append(b, byte(h.verdict), 0, 0, 0)
+	b = append(b, byte(h.verdict), byte(h.class), 0, 0)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
@@ -73,6 +74,7 @@ func decodeHello(b *[helloBytes]byte) (h hello, err error) {
 		to:         binary.LittleEndian.Uint64(b[28:]),
 		nonce:      binary.LittleEndian.Uint64(b[36:]),
 		verdict:    verdict(b[44]),
+		class:      class(b[45]),
 	}, nil
 }
 
@@ -123,8 +125,8 @@ func newNonce() uint64 {
 }
 
 // greet is the handshake of the side that dialled addr to reach the host to.
-func (t *Transport) greet(c net.Conn, addr string, to uint64) error {
-	mine := hello{versionMin: versionMin, versionMax: versionMax, cluster: t.cfg.Cluster, from: t.cfg.ID, to: to, nonce: newNonce()}
+func (t *Transport) greet(c net.Conn, addr string, to uint64, kind class) error {
+	mine := hello{versionMin: versionMin, versionMax: versionMax, cluster: t.cfg.Cluster, from: t.cfg.ID, to: to, nonce: newNonce(), class: kind}
 	if _, err := c.Write(mine.encode()); err != nil {
 		return fmt.Errorf("send hello to %s: %w", addr, err)
 	}
@@ -182,7 +184,7 @@ func (t *Transport) welcome(c net.Conn) (*peer, error) {
 		return nil, fmt.Errorf("connection from %s: %w", addr, err)
 	}
 	p, v, err := t.judge(addr, &h)
-	mine := hello{versionMin: versionMin, versionMax: versionMax, cluster: t.cfg.Cluster, from: t.cfg.ID, to: h.from, nonce: h.nonce, verdict: v}
+	mine := hello{versionMin: versionMin, versionMax: versionMax, cluster: t.cfg.Cluster, from: t.cfg.ID, to: h.from, nonce: h.nonce, verdict: v, class: h.class}
 	if _, werr := c.Write(mine.encode()); werr != nil && err == nil {
 		err = fmt.Errorf("answer hello from %s: %w", addr, werr)
 	}
@@ -192,7 +194,7 @@ func (t *Transport) welcome(c net.Conn) (*peer, error) {
 // judge decides on a hello that came from addr.
 func (t *Transport) judge(addr string, h *hello) (*peer, verdict, error) {
 	switch {
-	case commonVersion(h) == 0:
+	case commonVersion(h) == 0 || h.class > classMax:
 		return nil, refusedVersion, versionError(addr, h)
 	case h.cluster != t.cfg.Cluster:
 		return nil, refusedCluster, t.clusterError(addr, h)
@@ -202,6 +204,9 @@ func (t *Transport) judge(addr string, h *hello) (*peer, verdict, error) {
 	p := t.peer(h.from)
 	if p == nil {
 		return nil, refusedNotMember, fmt.Errorf("%w: host %x at %s is not known here; add it as a member first", ErrNotMember, h.from, addr)
+	}
+	if h.class == classBulk {
+		p = p.bulkPeer(false)
 	}
 	return p, accepted, nil
 }

@@ -28,6 +28,7 @@ type peer struct {
 	ctx    context.Context // ends when the peer is removed
 	cancel context.CancelFunc
 	kick   chan struct{} // capacity 1: a reason to dial at once
+	class  class
 
 	mu          sync.Mutex
 	work        sync.Cond // the queue is not empty, or outErr is set
@@ -41,6 +42,10 @@ type peer struct {
 	breaks      uint64
 	breakErr    error
 	lastErr     error
+	// bulk is this peer as the other end of the second connection, nil until it
+	// is needed; bulkDialled: it dials.
+	bulk        *peer
+	bulkDialled bool
 
 	bytesSent, framesSent, writes        atomic.Uint64
 	bytesReceived, framesReceived, reads atomic.Uint64
@@ -263,6 +268,9 @@ func closeNow(c net.Conn) {
 
 // notify tells the Handler what has changed.
 func (p *peer) notify() {
+	if p.class == classBulk {
+		return
+	}
 	p.notifying.Lock()
 	defer p.notifying.Unlock()
 	for {
@@ -298,7 +306,11 @@ func (p *peer) setAddr(addr string) {
 	c := p.out
 	changed := p.addr != addr
 	p.addr = addr
+	bulk := p.bulk
 	p.mu.Unlock()
+	if bulk != nil {
+		bulk.setAddr(addr)
+	}
 	if !changed {
 		return
 	}
@@ -324,9 +336,12 @@ func (p *peer) stop(err error) {
 	if p.stopped == nil {
 		p.stopped = err
 	}
-	out, in := p.out, p.in
+	out, in, bulk := p.out, p.in, p.bulk
 	p.mu.Unlock()
 	p.cancel()
+	if bulk != nil {
+		bulk.stop(err)
+	}
 	if out != nil {
 		p.abandonOut(out, err)
 	}
@@ -342,6 +357,9 @@ func (p *peer) stats() PeerStats {
 	p.mu.Unlock()
 	s.BytesSent, s.FramesSent, s.Writes = p.bytesSent.Load(), p.framesSent.Load(), p.writes.Load()
 	s.BytesReceived, s.FramesReceived, s.Reads = p.bytesReceived.Load(), p.framesReceived.Load(), p.reads.Load()
+	if b := p.bulkIfAny(); b != nil {
+		s.BulkBytesSent, s.BulkBytesReceived = b.bytesSent.Load(), b.bytesReceived.Load()
+	}
 	s.Dropped, s.Connects = p.dropped.Load(), p.connects.Load()
 	return s
 }

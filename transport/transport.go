@@ -125,6 +125,8 @@ type PeerStats struct {
 	// and Reads are the system calls that took them.
 	BytesSent, FramesSent, Writes        uint64
 	BytesReceived, FramesReceived, Reads uint64
+	// BulkBytesSent and BulkBytesReceived are of the second connection.
+	BulkBytesSent, BulkBytesReceived uint64
 	// Dropped counts frames that Send refused or that were queued when the
 	// connection broke.
 	Dropped uint64

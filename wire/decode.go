@@ -110,6 +110,8 @@ func (it *Item) decode(kind ItemKind, body []byte) (known, ok bool) {
 		b := d.Byte()
 		r.OK = b == 1
 		ok = r.Group != 0 && b <= 1
+	case KindSnapshotOffer, KindSnapshotFetch, KindSnapshotBlock, KindSnapshotStatus:
+		ok = it.decodeSnapshot(kind, &d)
 	default:
 		return false, true
 	}

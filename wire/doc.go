@@ -36,6 +36,11 @@
 //	                                   number of requests | requests
 //	body of a read ask (kind 4):       group | term | ticket
 //	body of a read reply (kind 5):     group | ticket | index | ok byte
+//	body of a snapshot offer (kind 6): group | term | index | id | source
+//	                                   | log start | blocks
+//	body of a snapshot fetch (kind 7): group | index | id | first | count
+//	body of a snapshot block (kind 8): group | index | id | number | data
+//	body of a snapshot status (kind 9): group | term | state byte | index | have
 //
 // # How it may change
 //

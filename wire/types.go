@@ -22,6 +22,14 @@ const (
 	KindReadAsk ItemKind = 4
 	// KindReadReply answers a KindReadAsk.
 	KindReadReply ItemKind = 5
+	// KindSnapshotOffer offers a follower an image of the state.
+	KindSnapshotOffer ItemKind = 6
+	// KindSnapshotFetch asks for blocks of it.
+	KindSnapshotFetch ItemKind = 7
+	// KindSnapshotBlock is one of them.
+	KindSnapshotBlock ItemKind = 8
+	// KindSnapshotStatus tells the leader how it goes.
+	KindSnapshotStatus ItemKind = 9
 )
 
 // Forward carries proposals of a replica that does not lead to the one that
@@ -91,6 +99,11 @@ type Item struct {
 	ForwardReject ForwardReject
 	ReadAsk       ReadAsk
 	ReadReply     ReadReply
+
+	SnapshotOffer  SnapshotOffer
+	SnapshotFetch  SnapshotFetch
+	SnapshotBlock  SnapshotBlock
+	SnapshotStatus SnapshotStatus
 }
 
 // Clear drops the references to frames that the item holds and keeps its slices
@@ -99,6 +112,7 @@ func (it *Item) Clear() {
 	it.Message.Entries = emptied(it.Message.Entries)
 	it.Forward.Entries = emptied(it.Forward.Entries)
 	it.ForwardReject.Requests = it.ForwardReject.Requests[:0]
+	it.SnapshotBlock.Data = nil
 }
 
 // emptied returns entries without elements and without references behind its
@@ -107,4 +121,59 @@ func (it *Item) Clear() {
 func emptied(entries []smr.Entry) []smr.Entry {
 	clear(entries)
 	return entries[:0]
+}
+
+// SnapshotOffer is a leader's word to a follower that its log no longer reaches:
+// an image that it can fetch.
+type SnapshotOffer struct {
+	Group smr.GroupID
+	// Term of the leader.
+	Term uint64
+	// Index and ID name the image, Source is the host that has it.
+	Index, ID uint64
+	Source    smr.ReplicaID
+	// LogStart is the index after which the leader's log begins: any image at or
+	// after it will do.
+	LogStart uint64
+	// Blocks of the image.
+	Blocks uint64
+}
+
+// SnapshotFetch asks the host that has an image for blocks [First, First+Count).
+type SnapshotFetch struct {
+	Group        smr.GroupID
+	Index, ID    uint64
+	First, Count uint64
+}
+
+// SnapshotBlock is one block of an image, as it is in the file. Data shares the
+// frame's memory. No Data: the image is gone.
+type SnapshotBlock struct {
+	Group     smr.GroupID
+	Index, ID uint64
+	Number    uint64
+	Data      []byte
+}
+
+// SnapshotState is what a SnapshotStatus says.
+type SnapshotState = uint8
+
+const (
+	// SnapshotRunning: the image comes in; Have blocks are there.
+	SnapshotRunning SnapshotState = 1
+	// SnapshotInstalled: the follower's state and log are at Index, or were
+	// beyond the image already.
+	SnapshotInstalled SnapshotState = 2
+	// SnapshotFailed: the image cannot be had; offer another one.
+	SnapshotFailed SnapshotState = 3
+)
+
+// SnapshotStatus is a follower's word to the leader of Term.
+type SnapshotStatus struct {
+	Group smr.GroupID
+	Term  uint64
+	State SnapshotState
+	// Index of the image under way, or what is installed.
+	Index uint64
+	Have  uint64
 }

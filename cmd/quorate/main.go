@@ -8,6 +8,7 @@
 //	quorate bench     loads any server with etcd's API
 //	quorate sim       searches seeds for violations
 //	quorate lab       the papers' questions, as runs of the real code
+//	quorate snapshot  save, look at and restore backups
 //	quorate version   the versions
 //
 // Exit codes:
@@ -40,7 +41,7 @@ const (
 )
 
 // commands make the subcommands. A file that adds one appends to it in init.
-var commands = []func() *cobra.Command{newServe, newDev, newCheck, newLog, newVersion}
+var commands = []func() *cobra.Command{newServe, newDev, newCheck, newLog, newSnapshot, newVersion}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -130,7 +130,8 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 		ElectionTimeout: s.Election, HeartbeatInterval: s.Heartbeat, RequestTimeout: requestTimeout(s),
 		CommandBytesMax: max(4<<20, 2*s.MaxRequestBytes),
 		InboxBytesMax:   max(64<<20, 4*s.MaxRequestBytes), LogBufferBytesMax: max(64<<20, 4*s.MaxRequestBytes),
-		Logger: r.log,
+		Snapshots: host.SnapshotConfig{BandwidthBytes: int64(s.SnapshotBandwidth)},
+		Logger:    r.log,
 	}, nil
 }
 

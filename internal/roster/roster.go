@@ -4,7 +4,7 @@
 //
 // It lives in a group of its own, beside the group of the keys, and is kept in
 // memory: its log holds an entry for each time that a member's URLs changed, and
-// is replayed whole at the start.
+// is replayed at the start from its last snapshot on.
 //
 // A command, all integers as unsigned varints:
 //
@@ -14,6 +14,7 @@
 package roster
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -85,7 +86,7 @@ func Decode(b []byte) (member smr.ReplicaID, urls []string, err error) {
 	return member, urls, nil
 }
 
-// Open implements smr.StateMachine: nothing is kept but the log.
+// Open implements smr.StateMachine: nothing is kept but the log and snapshots.
 func (r *Roster) Open() (uint64, error) { return 0, nil }
 
 // Apply implements smr.StateMachine. A command that cannot be read changes
@@ -129,3 +130,73 @@ func digestOf(urls map[smr.ReplicaID][]string) [16]byte {
 	}
 	return [16]byte(h.Sum(nil)[:16])
 }
+
+// view is a roster at one index. The map is never changed.
+type view struct {
+	*bytes.Reader
+	applied uint64
+	digest  [16]byte
+}
+
+func (v view) Applied() uint64  { return v.applied }
+func (v view) Digest() [16]byte { return v.digest }
+func (v view) Close() error     { return nil }
+
+var _ smr.Snapshotter = (*Roster)(nil)
+
+// View implements smr.Snapshotter. The bytes are
+//
+//	applied u64 | { length uvarint | command, as Announce makes it } ...
+//
+// There are few members: to encode them here takes no time.
+func (r *Roster) View() (smr.View, error) {
+	urls := *r.urls.Load()
+	b := binary.LittleEndian.AppendUint64(nil, r.applied)
+	for _, id := range slices.SortedFunc(maps.Keys(urls), cmp.Compare[smr.ReplicaID]) {
+		c := Announce(id, urls[id])
+		b = append(binary.AppendUvarint(b, uint64(len(c))), c...)
+	}
+	return view{bytes.NewReader(b), r.applied, r.digest}, nil
+}
+
+// restoration is a roster that comes in.
+type restoration struct {
+	bytes.Buffer
+	r       *Roster
+	applied uint64
+	urls    map[smr.ReplicaID][]string
+}
+
+// BeginRestore implements smr.Snapshotter.
+func (r *Roster) BeginRestore() (smr.Restoration, error) { return &restoration{r: r}, nil }
+
+// Finish implements smr.Restoration.
+func (n *restoration) Finish() error {
+	b := n.Bytes()
+	if len(b) < 8 {
+		return fmt.Errorf("roster of %d bytes: %w", len(b), smr.ErrCorrupt)
+	}
+	n.applied, n.urls = binary.LittleEndian.Uint64(b), map[smr.ReplicaID][]string{}
+	d := smr.Decoder{B: b[8:]}
+	for len(d.B) > 0 && !d.Failed {
+		member, urls, err := Decode(d.Bytes())
+		if err != nil {
+			return err
+		}
+		n.urls[member] = urls
+	}
+	if d.Failed {
+		return fmt.Errorf("roster of %d bytes: %w", len(b), smr.ErrCorrupt)
+	}
+	return nil
+}
+
+// Commit implements smr.Restoration.
+func (n *restoration) Commit() error {
+	n.r.urls.Store(&n.urls)
+	n.r.applied, n.r.digest = n.applied, digestOf(n.urls)
+	return nil
+}
+
+// Close implements smr.Restoration.
+func (n *restoration) Close() error { return nil }

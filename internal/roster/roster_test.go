@@ -3,6 +3,7 @@ package roster
 import (
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"testing"
 
@@ -77,4 +78,37 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%x became %x", b, again)
 		}
 	})
+}
+
+// A roster that was moved equals the one that it was taken of.
+func TestMove(t *testing.T) {
+	a, b := New(), New()
+	batch := []smr.Committed{
+		{Entry: smr.Entry{Index: 1, Kind: smr.KindCommand, Data: Announce(5, []string{"http://a", "http://b"})}},
+		{Entry: smr.Entry{Index: 2, Kind: smr.KindCommand, Data: Announce(9, []string{"http://c"})}},
+	}
+	if err := a.Apply(batch); err != nil {
+		t.Fatal(err)
+	}
+	v, err := a.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.BeginRestore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(r, v); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	at, digest := a.Digest()
+	if gotAt, got := b.Digest(); gotAt != at || got != digest || len(b.ClientURLs(5)) != 2 {
+		t.Fatalf("moved: %d %x, was %d %x", gotAt, got, at, digest)
+	}
 }

@@ -43,6 +43,8 @@ type Settings struct {
 	MaxRequestBytes int
 	MaxTxnOps       int
 	MaxStreams      uint32
+	// SnapshotBandwidth bounds the bytes of snapshots sent per second.
+	SnapshotBandwidth int
 	// KeepAliveMinTime is the least interval at which clients may ping,
 	// KeepAliveInterval and KeepAliveTimeout those of the server's own pings.
 	// Zero interval or timeout: no pings.
@@ -106,6 +108,8 @@ const (
 	DefaultMaxRequestBytes = 3 << 19 // 1.5 MiB
 	DefaultMaxTxnOps       = 128
 
+	DefaultSnapshotBandwidth = 128 << 20
+
 	electionMax = 50 * time.Second
 )
 
@@ -121,6 +125,7 @@ func defaults() *Settings {
 		Election:          time.Second,
 		MaxRequestBytes:   DefaultMaxRequestBytes,
 		MaxTxnOps:         DefaultMaxTxnOps,
+		SnapshotBandwidth: DefaultSnapshotBandwidth,
 		MaxStreams:        1<<32 - 1,
 		KeepAliveMinTime:  5 * time.Second,
 		KeepAliveInterval: 2 * time.Hour,

@@ -53,6 +53,8 @@ var flags = []Flag{
 		func(s *Settings, v string) error { return setInt(&s.MaxRequestBytes, v, 1, 64<<20) }},
 	{"max-txn-ops", strconv.Itoa(DefaultMaxTxnOps), "most operations of one transaction", false, SectionMember,
 		func(s *Settings, v string) error { return setInt(&s.MaxTxnOps, v, 1, math.MaxInt32) }},
+	{"snapshot-bandwidth", strconv.Itoa(DefaultSnapshotBandwidth), "bytes of snapshots that a member sends to others per second", false, SectionMember,
+		func(s *Settings, v string) error { return setInt(&s.SnapshotBandwidth, v, 1<<10, math.MaxInt32) }},
 	{"max-concurrent-streams", strconv.Itoa(math.MaxUint32), "most streams of one client connection at a time", false, SectionMember, setStreams},
 	{"grpc-keepalive-min-time", "5s", "least interval at which a client may ping", false, SectionMember,
 		func(s *Settings, v string) error { return setDuration(&s.KeepAliveMinTime, v) }},

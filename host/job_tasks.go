@@ -1,0 +1,310 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/snapshot"
+	"github.com/quorate/quorate/transport"
+	"github.com/quorate/quorate/wire"
+)
+
+func durationOf(bytes, perSecond int64) time.Duration {
+	return time.Duration(float64(bytes) / float64(perSecond) * 1e9)
+}
+
+// BulkSender is a Sender that has a way of its own for what is large and may
+// wait, so that it does not hold up what is small and may not.
+type BulkSender interface {
+	SendBulk(to uint64, b *transport.Buffer) error
+}
+
+// takeImage writes an image of a view.
+type takeImage struct {
+	g      *group
+	view   smr.View
+	taking *snapshot.Taking
+}
+
+func (t *takeImage) step(now smr.Instant) (smr.Instant, bool) {
+	done, err := t.taking.Step()
+	if err == nil && !done {
+		return now, false
+	}
+	file, bytes := t.taking.File(), t.taking.Bytes()
+	t.g.tell(func(now smr.Instant) { t.g.imageTaken(now, file, bytes, err) })
+	return 0, true
+}
+
+func (t *takeImage) close() {
+	_ = t.taking.Close()
+	_ = t.view.Close()
+}
+
+// takeImage begins a take on the job's goroutine.
+func (j *Job) takeImage(g *group, h *snapshot.Head, id uint64, view smr.View) {
+	taking, err := g.images.dir.Take(h, id, view)
+	if err != nil {
+		_ = view.Close()
+		g.tell(func(now smr.Instant) { g.imageTaken(now, snapshot.File{}, 0, err) })
+		return
+	}
+	j.add(&takeImage{g: g, view: view, taking: taking})
+}
+
+// flushMachine finds out how far a state machine on disk is durable, and makes
+// it so if that is not far enough.
+type flushMachine struct {
+	g      *group
+	wanted uint64
+}
+
+func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
+	m := f.g.images.durable
+	at, err := m.Durable()
+	if err == nil && at < f.wanted {
+		if err = m.Flush(); err == nil {
+			at, err = m.Durable()
+		}
+	}
+	f.g.tell(func(now smr.Instant) { f.g.flushed(now, at, err) })
+	return 0, true
+}
+
+func (f *flushMachine) close() {}
+
+// sendBlocks sends what a follower has asked for.
+type sendBlocks struct {
+	g         *group
+	to        smr.ReplicaID
+	file      snapshot.File
+	blocks    *snapshot.Blocks
+	next, end uint32
+	task      *task
+}
+
+// sendBlocks takes a question for blocks.
+func (j *Job) sendBlocks(g *group, to smr.ReplicaID, file snapshot.File, first, end uint32) {
+	for _, t := range j.tasks {
+		s, ok := t.work.(*sendBlocks)
+		if ok && s.g == g && s.to == to {
+			if s.file == file {
+				if first < s.next || first > s.end {
+					s.next = first // asked again: something was lost
+				}
+				s.end, t.at = max(s.next, end), 0
+				return
+			}
+			s.end = s.next // another image: this one is over
+			t.at = 0
+		}
+	}
+	blocks, err := g.images.dir.Open(file)
+	if err != nil {
+		if !errors.Is(err, snapshot.ErrGone) {
+			g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", g.id, "snapshot", file, "err", err)
+		}
+		j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID})
+		return
+	}
+	j.add(&sendBlocks{g: g, to: to, file: file, blocks: blocks, next: first, end: end})
+}
+
+func (s *sendBlocks) step(now smr.Instant) (smr.Instant, bool) {
+	j := s.g.shard.job
+	s.end = min(s.end, s.blocks.Count())
+	if s.next >= s.end {
+		return 0, true
+	}
+	if at := j.tokens.ready(now); at > now {
+		return at, false
+	}
+	b, err := s.blocks.Block(s.next)
+	if err != nil {
+		s.g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", s.g.id, "snapshot", s.file, "err", err)
+		s.g.tell(func(now smr.Instant) { s.g.imageBad(s.file) })
+		return 0, true
+	}
+	j.sendBlock(s.to, &wire.SnapshotBlock{Group: s.g.id, Index: s.file.Index, ID: s.file.ID, Number: uint64(s.next), Data: b})
+	s.next++
+	return now, s.next >= s.end
+}
+
+func (s *sendBlocks) close() { _ = s.blocks.Close() }
+
+// sendBlock sends one block. One that is refused is lost, and asked for again.
+func (j *Job) sendBlock(to smr.ReplicaID, b *wire.SnapshotBlock) {
+	s := j.shard
+	buf := transport.GetBuffer()
+	buf.B = wire.AppendSnapshotBlock(wire.AppendHeader(buf.B[:0], s.number), b)
+	n := len(buf.B)
+	var err error
+	if bulk, ok := s.out.sender.(BulkSender); ok {
+		err = bulk.SendBulk(uint64(to), buf)
+	} else {
+		err = s.out.sender.Send(uint64(to), buf)
+	}
+	if err == nil {
+		j.tokens.take(n)
+		s.metrics.snapshotBytesSent.Add(uint64(n))
+		s.metrics.snapshotBlocksSent.Add(1)
+	}
+}
+
+// receiveImage writes what comes in of an image.
+type receiveImage struct {
+	g      *group
+	r      *snapshot.Receiving
+	blocks []wire.SnapshotBlock // that wait to be written
+	begun  bool                 // the group was told what there was
+}
+
+// receiveImage begins to receive, after giving up everything else that was
+// being received.
+func (j *Job) receiveImage(g *group, file snapshot.File) {
+	j.stopReceiving(g)
+	dir := g.images.dir
+	for _, f := range append(dir.Parts()[:0:0], dir.Parts()...) {
+		if f != file {
+			_ = dir.Remove(f)
+		}
+	}
+	for _, f := range dir.Whole() {
+		if f == file { // received by an earlier life, and not restored
+			g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, true, nil) })
+			return
+		}
+	}
+	r, err := dir.Receive(file)
+	if err != nil {
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, false, err) })
+		return
+	}
+	j.add(&receiveImage{g: g, r: r})
+}
+
+func (j *Job) stopReceiving(g *group) {
+	for i, t := range j.tasks {
+		if r, ok := t.work.(*receiveImage); ok && r.g == g {
+			r.close()
+			j.tasks = append(j.tasks[:i], j.tasks[i+1:]...)
+			return
+		}
+	}
+}
+
+// blockCame hands a block to whoever receives it.
+func (j *Job) blockCame(g *group, b wire.SnapshotBlock) {
+	for _, t := range j.tasks {
+		if r, ok := t.work.(*receiveImage); ok && r.g == g && r.r.File() == (snapshot.File{Index: b.Index, ID: b.ID}) {
+			r.blocks = append(r.blocks, b)
+			t.at = 0
+			return
+		}
+	}
+}
+
+func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
+	g, file := r.g, r.r.File()
+	if !r.begun {
+		if !r.r.Scan() {
+			return now, false
+		}
+		r.begun = true
+		have := r.r.Have()
+		g.shard.metrics.snapshotBlocksResumed.Add(uint64(have))
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, have, false, nil) })
+	}
+	if len(r.blocks) == 0 {
+		return smr.Never, false
+	}
+	b := r.blocks[0]
+	r.blocks[0] = wire.SnapshotBlock{}
+	r.blocks = r.blocks[1:]
+	if len(r.blocks) == 0 {
+		r.blocks = nil
+	}
+	whole, err := r.r.Take(uint32(b.Number), b.Data)
+	have := r.r.Have()
+	g.shard.metrics.snapshotBytesReceived.Add(uint64(len(b.Data)))
+	g.tell(func(now smr.Instant) { g.imageHas(now, file, have, whole, err) })
+	return now, whole || err != nil && !errors.Is(err, snapshot.ErrBlock)
+}
+
+func (r *receiveImage) close() { _ = r.r.Close() }
+
+// restoreImage brings an image into the state machine, beside its state.
+type restoreImage struct {
+	g           *group
+	file        snapshot.File
+	blocks      *snapshot.Blocks
+	dec         snapshot.Decoder
+	restoration smr.Restoration
+	next        uint32
+}
+
+func (j *Job) restoreImage(g *group, file snapshot.File) {
+	r := &restoreImage{g: g, file: file, dec: snapshot.Decoder{ID: file.ID}}
+	var err error
+	if r.blocks, err = g.images.dir.Open(file); err == nil {
+		if r.restoration, err = g.images.machine.BeginRestore(); err != nil {
+			_ = r.blocks.Close()
+		}
+	}
+	if err != nil {
+		g.tell(func(now smr.Instant) { g.imageReady(now, file, nil, nil, err) })
+		return
+	}
+	j.add(r)
+}
+
+func (r *restoreImage) step(now smr.Instant) (smr.Instant, bool) {
+	err := r.feed()
+	if err == nil && !r.dec.Done() {
+		return now, false
+	}
+	if err == nil {
+		err = r.restoration.Finish()
+	}
+	g, file, head, restoration := r.g, r.file, r.dec.Head(), r.restoration
+	if err != nil {
+		_ = restoration.Close()
+	}
+	r.restoration = nil
+	g.tell(func(now smr.Instant) { g.imageReady(now, file, head, restoration, err) })
+	return 0, true
+}
+
+// feed reads one block and writes what is in it.
+func (r *restoreImage) feed() error {
+	if r.next >= r.blocks.Count() {
+		return fmt.Errorf("snapshot %v ends early: %w", r.file, smr.ErrCorrupt)
+	}
+	b, err := r.blocks.Block(r.next)
+	if err != nil {
+		return err
+	}
+	r.next++
+	state, err := r.dec.Next(b)
+	if err != nil {
+		return fmt.Errorf("snapshot %v: %w", r.file, err)
+	}
+	for _, s := range state {
+		if len(s) == 0 {
+			continue
+		}
+		if _, err := r.restoration.Write(s); err != nil {
+			return fmt.Errorf("restoring snapshot %v: %w", r.file, err)
+		}
+	}
+	return nil
+}
+
+func (r *restoreImage) close() {
+	_ = r.blocks.Close()
+	if r.restoration != nil {
+		_ = r.restoration.Close()
+	}
+}

@@ -1,0 +1,83 @@
+package kv
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/smr"
+	ourvfs "github.com/quorate/quorate/vfs"
+)
+
+// TestViewUnderLoad measures what a view costs the state machine that goes on:
+// the time to make it, the longest Apply while it is read, and memory. It runs
+// with QUORATE_MEASURE=<MiB of state>.
+func TestViewUnderLoad(t *testing.T) {
+	mib, _ := strconv.Atoi(os.Getenv("QUORATE_MEASURE"))
+	if mib == 0 {
+		t.Skip("QUORATE_MEASURE is not set")
+	}
+	s, _ := openStore(t, Config{FS: ourvfs.OS(), Dir: t.TempDir() + "/kv", Group: 1, Logger: slog.New(slog.DiscardHandler)})
+	index := uint64(0)
+	apply := func(n int) time.Duration {
+		batch := make([]smr.Committed, 64)
+		for i := range batch {
+			index++
+			c := putCmd(fmt.Sprintf("key-%08d", index%uint64(n)), string(state1k))
+			batch[i] = smr.Committed{Entry: smr.Entry{Index: index, Kind: smr.KindCommand, Data: AppendCommand(nil, &c)}}
+		}
+		begun := time.Now()
+		if err := s.Apply(batch); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(begun)
+	}
+	keys := mib << 10
+	for index < uint64(keys) {
+		apply(keys)
+	}
+	run := func(name string, until func() bool) {
+		var took []time.Duration
+		var peak uint64
+		var m runtime.MemStats
+		before, begun := index, time.Now()
+		for n := 0; !until(); n++ {
+			took = append(took, apply(keys))
+			if n%64 == 0 {
+				runtime.ReadMemStats(&m)
+				peak = max(peak, m.HeapInuse)
+			}
+		}
+		slices.Sort(took)
+		t.Logf("%-22s %7.0f entries/s; Apply of 64: p50 %v p99 %v max %v; heap %d MiB", name,
+			float64(index-before)/time.Since(begun).Seconds(), took[len(took)/2], took[len(took)*99/100], took[len(took)-1], peak>>20)
+	}
+	for range 2 {
+		end := time.Now().Add(3 * time.Second)
+		run("without a view", func() bool { return time.Now().After(end) })
+		begun := time.Now()
+		view, err := s.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := time.Since(begun)
+		var done atomic.Bool
+		var read int64
+		go func() {
+			read, _ = io.Copy(io.Discard, struct{ io.Reader }{view})
+			done.Store(true)
+		}()
+		run("while a view is read", done.Load)
+		t.Logf("the view was made in %v; %d MiB read in %v", made, read>>20, time.Since(begun).Round(time.Millisecond))
+		view.Close()
+	}
+}
+
+var state1k = make([]byte, 1000)

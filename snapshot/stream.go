@@ -1,0 +1,112 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/quorate/quorate/smr"
+)
+
+// A backup is an image followed by the SHA-256 of all its bytes, as etcd's
+// clients expect it of a snapshot: its size is 32 more than a multiple of 512.
+
+// Verifier takes the bytes of a backup, in pieces of any size, and verifies them
+// as they come. The trailing SHA-256 may be missing: an image is whole by itself.
+type Verifier struct {
+	// State, if set, is given the bytes of the state.
+	State io.Writer
+	dec   Decoder
+	sum   hash.Hash
+	rest  []byte
+	size  int64 // of blocks, zero: not known
+	total int64
+}
+
+// Write implements io.Writer. The error says what is wrong, and wraps
+// smr.ErrCorrupt or ErrFormat.
+func (v *Verifier) Write(p []byte) (int, error) {
+	if v.sum == nil {
+		v.sum = sha256.New()
+	}
+	v.rest = append(v.rest, p...)
+	v.total += int64(len(p))
+	for !v.dec.Done() {
+		n, ok := v.next()
+		if !ok {
+			return len(p), nil
+		}
+		if v.dec.Blocks() > 0 && (n < BlockBytesMin || n > BlockBytesMax) {
+			return 0, v.wrong(fmt.Errorf("block %d says that it has %d bytes: %w", v.dec.Blocks(), n, smr.ErrCorrupt))
+		}
+		if n < BlockBytesMin || n > BlockBytesMax {
+			return 0, v.wrong(fmt.Errorf("%w: it does not begin as one", ErrFormat))
+		}
+		if int64(len(v.rest)) < n {
+			return len(p), nil
+		}
+		if err := v.block(v.rest[:n]); err != nil {
+			return 0, v.wrong(err)
+		}
+		v.rest = v.rest[:copy(v.rest, v.rest[n:])]
+	}
+	if len(v.rest) > sha256.Size {
+		return 0, v.wrong(fmt.Errorf("%d bytes after the end: %w", len(v.rest), smr.ErrCorrupt))
+	}
+	return len(p), nil
+}
+
+// next is the size of the next block, as far as its head tells.
+func (v *Verifier) next() (n int64, ok bool) {
+	if len(v.rest) < blockHead {
+		return 0, false
+	}
+	if n = headOfBlock(v.rest); n == 0 { // the last one, padded
+		n = int64(blockHead) + int64(uint32(v.rest[4])|uint32(v.rest[5])<<8|uint32(v.rest[6])<<16|uint32(v.rest[7])<<24)
+		n = (n + alignment - 1) / alignment * alignment
+	}
+	if v.size == 0 && (len(v.rest) < blockHead+len(magic) || string(v.rest[blockHead:blockHead+len(magic)]) != magic) {
+		return -1, len(v.rest) >= blockHead+len(magic)
+	}
+	v.size = n
+	return n, true
+}
+
+func (v *Verifier) block(b []byte) error {
+	v.sum.Write(b)
+	state, err := v.dec.Next(b)
+	if err != nil {
+		return err
+	}
+	for _, s := range state {
+		if len(s) > 0 && v.State != nil {
+			if _, err := v.State.Write(s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (v *Verifier) wrong(err error) error {
+	return fmt.Errorf("at byte %d: %w", v.total-int64(len(v.rest)), err)
+}
+
+// Finish says whether everything was there.
+func (v *Verifier) Finish() error {
+	if !v.dec.Done() {
+		return fmt.Errorf("it ends after %d bytes, in block %d: %w", v.total, v.dec.Blocks(), smr.ErrCorrupt)
+	}
+	if len(v.rest) > 0 && !bytes.Equal(v.rest, v.sum.Sum(nil)) {
+		return fmt.Errorf("the SHA-256 at its end does not match: %w", smr.ErrCorrupt)
+	}
+	return nil
+}
+
+// Head of the image, nil before its first block.
+func (v *Verifier) Head() *Head { return v.dec.Head() }
+
+// Bytes taken so far.
+func (v *Verifier) Bytes() int64 { return v.total }
