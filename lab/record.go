@@ -305,7 +305,7 @@ func (c *recorder) repeated(l *Letter) {
 
 var letterNames = [...]string{
 	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
-	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot",
+	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix",
 }
 
 // describe says what a letter is about.
@@ -351,6 +351,11 @@ func describe(e *sim.Event) Letter {
 	case raft.MsgHeartbeatReply:
 		l.Reply, l.Minor = true, !m.Reject
 		l.Text, l.Label = fmt.Sprintf("hears it, round %d", m.Round), "♥ ok"
+	case raft.MsgSuffixAsk:
+		l.Text, l.Label = fmt.Sprintf("asks for the entries after %d that it lacks", m.Index), fmt.Sprintf("after %d?", m.Index)
+	case raft.MsgSuffix:
+		l.Reply = true
+		l.Text, l.Label = appendText(m)
 	default:
 		l.Text, l.Label = l.Kind, l.Kind
 	}

@@ -270,7 +270,7 @@ func (p *parser) partition() [][2]smr.ReplicaID {
 
 var letterKinds = []string{
 	"pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply", "heartbeat", "heartbeat-reply",
-	"timeout-now", "snapshot", "forward", "forward-reject", "read-ask", "read-reply",
+	"timeout-now", "snapshot", "suffix-ask", "suffix", "forward", "forward-reject", "read-ask", "read-reply",
 }
 
 // rule reads "append from 1 to 2 with entry 3 of term 2 once". Every part may

@@ -90,14 +90,14 @@ func TestCoreSeeds(t *testing.T) {
 	runSeeds(t, Core, seeds(400), append([]Mark{
 		MarkTermRaised, MarkTruncation, MarkAppendRejected, MarkVoteRefused, MarkBatchAppend, MarkDuplicated, MarkReordered,
 		MarkCrashLostWrite, MarkCrashKeptWrite, MarkFetchFollower, MarkFetchSelf, MarkSnapshotNeeded, MarkRestored,
-		MarkCompacted, MarkBusy, MarkNotLeader,
+		MarkCompacted, MarkBusy, MarkNotLeader, MarkOffer, MarkSuffix, MarkSuffixTaken, MarkHealedStar,
 	}, chaosMarks...))
 }
 
 func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
-		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower,
+		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 	}, chaosMarks...))
 }
 

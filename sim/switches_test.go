@@ -12,9 +12,10 @@ import (
 //
 // Where the first thing to be seen is the cause (a message that rests on
 // nothing), its class is skipped in a second run, which must find what it leads
-// to. What conflict-hint, batching, pipelining, parallel-write, randomisation
-// and pre-vote protect is speed or calm, not safety: their absence is a figure,
-// or a scenario, and no violation.
+// to. What conflict-hint, batching, pipelining, parallel-write, randomisation,
+// pre-vote and leader-heard protect is speed or calm, not safety: their absence is
+// a figure or a directed test (figures_test.go), and no violation. The list of all
+// is TestEveryProtectionIsShown.
 func TestSwitches(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -47,6 +48,10 @@ func TestSwitches(t *testing.T) {
 		// Thesis §6.2: "a leader … will step down if an election timeout elapses
 		// without a successful round of heartbeats to a majority".
 		{"check-quorum", Core, "check-quorum", nil, []Class{Liveness}, 300},
+		// Ng et al. 2023, §2: the constrained election. A core that is healed as a
+		// star has no leader while its middle has an old log.
+		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
+		{"election-catch-up/hosts", Full, "election-catch-up", nil, []Class{Liveness}, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && c.seeds > 200 {
