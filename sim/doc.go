@@ -25,6 +25,8 @@
 // a majority of the replicas, is healed, and every fault outside of it stays
 // for good: there the world demands a leader, progress and equal states within
 // a bound of election timeouts. What heals everything finds no liveness bug.
+// Some seeds heal the core as a star alone: its middle, whose log may be an old
+// one, is then the only replica that can lead.
 //
 // # What is checked
 //
@@ -36,4 +38,10 @@
 // A run that silently does nothing passes every check. So each run asserts
 // progress, and a sweep of seeds reports coverage marks: the branches that the
 // faults should reach.
+//
+// # Beside the seeds
+//
+// A Script is a world without chance, for directed scenarios and the lab.
+// MeasureLiveness puts figures on partial partitions, with gates. Shrink leaves
+// out of a failing seed what it does not need to fail.
 package sim

@@ -89,10 +89,14 @@ func drawFull(seed uint64) fullFeatures {
 	return f
 }
 
-// fullTimes shortens the first phase of whole hosts, which take longer to run.
-func fullTimes(f *features) {
+// fit makes features of the core world those of whole hosts, which take longer to
+// run. A star needs logs that reach back: see drawStar.
+func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
+	if f.star {
+		x.snapshots.on = false
+	}
 }
 
 // newFullWorld builds the world of a seed.
@@ -102,7 +106,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
 	}
 	f := &w.features
-	fullTimes(f)
+	w.full.fit(f)
 	f.electionTimeout = max(f.electionTimeout, 150*time.Millisecond)
 	if f.turnDelayMax == 0 {
 		f.turnDelayMax = f.electionTimeout / 1000
@@ -110,6 +114,12 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	if o.Quiet {
 		f.quieten()
 		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes, snapshots: w.full.snapshots}
+	}
+	if f.star {
+		// The middle of the star fetches what it lacks from the logs of the others
+		// (election catch-up): they must reach back to it. A snapshot reaches a
+		// replica through a leader alone.
+		w.full.snapshots.on = false
 	}
 	err := o.limit(f, &w.full)
 	if err != nil {

@@ -48,6 +48,7 @@ var knobs = func() []knob {
 		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
 		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(_ *features, x *fullFeatures) { x.diskFull = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
+		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
 	}
 	for a, name := range actionNames {
@@ -107,7 +108,7 @@ func drawn(seed uint64, o *Options) (names []string, clients, chaos int, err err
 	f, x := drawFeatures(seed, o), fullFeatures{groups: 1}
 	if o.Mode == Full {
 		x = drawFull(seed)
-		fullTimes(&f)
+		x.fit(&f)
 	}
 	if err := o.limit(&f, &x); err != nil {
 		return nil, 0, 0, fmt.Errorf("%w: %w", ErrOptions, err)
