@@ -70,7 +70,6 @@ type sending struct {
 type incoming struct {
 	file   snapshot.File
 	source smr.ReplicaID
-	blocks uint64
 	// have are written, asked are asked for; scanned says that have is known.
 	have, asked uint64
 	scanned     bool

@@ -82,7 +82,6 @@ type sendBlocks struct {
 	file      snapshot.File
 	blocks    *snapshot.Blocks
 	next, end uint32
-	task      *task
 }
 
 // sendBlocks takes a question for blocks.

@@ -36,8 +36,8 @@ type node struct {
 	// the block of number crashAtBlock has been sent.
 	crashAt, crashAtBlock int
 	blocks                int
-	ops     int
-	frozen  *vfs.Mem
+	ops                   int
+	frozen                *vfs.Mem
 }
 
 type sentFrame struct {

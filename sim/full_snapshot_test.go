@@ -9,7 +9,7 @@ import (
 // Snapshots are taken, sent, resumed and installed in a sweep, and every state
 // that comes from one has the digest of replay (the ledger's restored).
 func TestFullSnapshots(t *testing.T) {
-	r, err := Run(context.Background(), Options{Mode: Full, Seeds: seeds(120), SeedBase: *flagBase + 50_000, Progress: os.Stderr})
+	r, err := Run(context.Background(), Options{Mode: Full, Seeds: seeds(300), SeedBase: *flagBase + 50_000, Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,13 +90,12 @@ func drawFull(seed uint64) fullFeatures {
 }
 
 // fit makes features of the core world those of whole hosts, which take longer to
-// run. A star needs logs that reach back: see drawStar.
+// run. A star needs logs that reach back (see drawStar), so those that are
+// compacted go first.
 func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
-	if f.star {
-		x.snapshots.on = false
-	}
+	f.star = f.star && !x.snapshots.on
 }
 
 // newFullWorld builds the world of a seed.

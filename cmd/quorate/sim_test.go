@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func runSimCommand(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(t.Context(), append([]string{"sim"}, args...), &stdout, &stderr)
+	return code, stdout.String() + stderr.String()
+}
+
+func TestSimLiveness(t *testing.T) {
+	code, out := runSimCommand(t, "liveness", "--seeds", "2", "--graphs", "10")
+	if code != 0 || strings.Count(out, "| pass |") != 9 || !strings.Contains(out, "constrained election (5)") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if code, out := runSimCommand(t, "liveness", "more"); code != exitUsage {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
+// A failing seed is found, shrunk, and the command that shrinking prints fails in
+// the same way.
+func TestSimShrink(t *testing.T) {
+	const without = "vote-persistence"
+	code, out := runSimCommand(t, "--core", "--seeds", "50", "--failures-max", "1", "--without", without)
+	found := regexp.MustCompile(`seed (\d+): (\S+) at`).FindStringSubmatch(out)
+	if code != exitFailed || found == nil {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	code, out = runSimCommand(t, "--core", "--seed", found[1], "--without", without, "--shrink")
+	replay := regexp.MustCompile(`replay: go run ./cmd/quorate sim (.*)`).FindStringSubmatch(out)
+	if code != exitFailed || replay == nil || !strings.Contains(out, "violation  "+found[2]) {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	code, out = runSimCommand(t, strings.Fields(replay[1])...)
+	if code != exitFailed || !strings.Contains(out, ": "+found[2]+" at") {
+		t.Errorf("%s: exit code %d:\n%s", replay[1], code, out[max(0, len(out)-2000):])
+	}
+	for _, args := range [][]string{{"--shrink"}, {"--core", "--seed", "1", "--quiet", "--shrink"}, {"--core", "--seed", "1", "--only-features", "gravity"}} {
+		if code, out := runSimCommand(t, args...); code != exitUsage {
+			t.Errorf("%v: exit code %d:\n%s", args, code, out)
+		}
+	}
+}
