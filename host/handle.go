@@ -168,12 +168,19 @@ func (g *Group) Status() Status {
 func (g *Group) Core() raft.Status { return g.g.core.Status() }
 
 // Inspect is Core for a host that runs.
-func (g *Group) Inspect(ctx context.Context) (st raft.Status, err error) {
-	err = g.control(ctx, func(smr.Instant) error {
-		st = g.g.core.Status()
+func (g *Group) Inspect(ctx context.Context) (raft.Status, error) {
+	// A turn that comes after ctx has ended still answers, to nobody.
+	answer := make(chan raft.Status, 1)
+	err := g.control(ctx, func(smr.Instant) error {
+		answer <- g.g.core.Status()
 		return g.g.failed
 	})
-	return st, err
+	select {
+	case st := <-answer:
+		return st, err
+	default:
+		return raft.Status{}, err
+	}
 }
 
 // Transfer hands leadership to another voter (thesis §3.10) and returns once it

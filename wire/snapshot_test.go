@@ -17,16 +17,7 @@ func TestSnapshotItems(t *testing.T) {
 	} {
 		b := AppendHeader(nil, 3)
 		n := len(b)
-		switch want.Kind {
-		case KindSnapshotOffer:
-			b = AppendSnapshotOffer(b, &want.SnapshotOffer)
-		case KindSnapshotFetch:
-			b = AppendSnapshotFetch(b, &want.SnapshotFetch)
-		case KindSnapshotBlock:
-			b = AppendSnapshotBlock(b, &want.SnapshotBlock)
-		case KindSnapshotStatus:
-			b = AppendSnapshotStatus(b, &want.SnapshotStatus)
-		}
+		b = appendItem(b, &want)
 		var r Reader
 		var got Item
 		if _, err := r.Reset(b); err != nil {

@@ -65,6 +65,14 @@ func appendItem(dst []byte, it *Item) []byte {
 		return AppendReadAsk(dst, &it.ReadAsk)
 	case KindReadReply:
 		return AppendReadReply(dst, &it.ReadReply)
+	case KindSnapshotOffer:
+		return AppendSnapshotOffer(dst, &it.SnapshotOffer)
+	case KindSnapshotFetch:
+		return AppendSnapshotFetch(dst, &it.SnapshotFetch)
+	case KindSnapshotBlock:
+		return AppendSnapshotBlock(dst, &it.SnapshotBlock)
+	case KindSnapshotStatus:
+		return AppendSnapshotStatus(dst, &it.SnapshotStatus)
 	}
 	panic("no such kind")
 }
@@ -94,6 +102,14 @@ func only(it *Item) Item {
 		out.ReadAsk = it.ReadAsk
 	case KindReadReply:
 		out.ReadReply = it.ReadReply
+	case KindSnapshotOffer:
+		out.SnapshotOffer = it.SnapshotOffer
+	case KindSnapshotFetch:
+		out.SnapshotFetch = it.SnapshotFetch
+	case KindSnapshotBlock:
+		out.SnapshotBlock = it.SnapshotBlock
+	case KindSnapshotStatus:
+		out.SnapshotStatus = it.SnapshotStatus
 	}
 	return out
 }
