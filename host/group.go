@@ -72,11 +72,7 @@ func (g *group) turn(now smr.Instant) {
 		g.refuseAll()
 		return
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			g.fail(fmt.Errorf("core panicked: %v\n%s", r, debug.Stack()))
-		}
-	}()
+	defer g.failOnPanic()
 	if g.core.Deadline() <= now {
 		g.core.Tick(now)
 	}
@@ -85,6 +81,14 @@ func (g *group) turn(now smr.Instant) {
 	g.tickImages(now)
 	g.core.Take(&g.out)
 	g.carryOut(now)
+}
+
+// failOnPanic, deferred, stops the group alone when its core finds a violated
+// invariant.
+func (g *group) failOnPanic() {
+	if r := recover(); r != nil {
+		g.fail(fmt.Errorf("core panicked: %v\n%s", r, debug.Stack()))
+	}
 }
 
 // carryOut does what the core wants done.

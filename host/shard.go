@@ -1,7 +1,6 @@
 package host
 
 import (
-	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -160,13 +159,9 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	}
 }
 
-// guard runs f and stops the group alone if its core finds a violated invariant.
+// guard runs f outside of the group's turn, under the same protection.
 func (g *group) guard(f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			g.fail(fmt.Errorf("core panicked: %v", r))
-		}
-	}()
+	defer g.failOnPanic()
 	f()
 }
 
