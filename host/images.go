@@ -107,6 +107,7 @@ func (im *images) open(s *Shard, cfg *GroupConfig) error {
 		return err
 	}
 	dir.BlockBytes = s.cfg.Snapshots.BlockBytes
+	dir.NoSync = s.without.ImageSync
 	im.dir = dir
 	return nil
 }
@@ -327,6 +328,13 @@ func (g *group) considerCompaction() {
 	if size < g.every() && v.Last-(v.First-1) < c.EveryEntries {
 		return
 	}
+	g.startCompaction()
+}
+
+// startCompaction has the state made durable; the log is compacted when it is.
+func (g *group) startCompaction() {
+	im, c := &g.images, &g.shard.cfg.Snapshots
+	v := g.core.State()
 	if im.durable == nil {
 		g.takeImage()
 		return
@@ -400,14 +408,14 @@ func (g *group) takeImage() {
 	g.worker.push(&applyJob{group: g, act: func() error {
 		view, err := g.images.machine.View()
 		g.shard.inbox.put(func(l *letters) {
-			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(view, err) })
+			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(now, view, err) })
 		})
 		return nil
 	}})
 }
 
 // viewTaken labels the view and has it written.
-func (g *group) viewTaken(view smr.View, err error) {
+func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	j := g.shard.job
 	var meta smr.SnapshotMeta
 	if err == nil && g.failed != nil {
@@ -431,6 +439,9 @@ func (g *group) viewTaken(view smr.View, err error) {
 	head := &snapshot.Head{Group: g.id, SnapshotMeta: meta, Digest: view.Digest()}
 	id := g.shard.newImageID()
 	j.order(func() { j.takeImage(g, head, id, view) })
+	if g.shard.without.DurableImage {
+		g.compact(now, meta.Index)
+	}
 }
 
 // imageTaken is the word that an image is whole, or why it is not.

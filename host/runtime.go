@@ -45,6 +45,14 @@ type Protections struct {
 	ApplyWait bool
 	// Sync: the log acknowledges without syncing.
 	Sync bool
+	// DurableImage: the log is compacted before the state that it leads to is
+	// durable.
+	DurableImage bool
+	// ImageSync: snapshots get their names without having been synced.
+	ImageSync bool
+	// ImageMarker: the states are exchanged before it is on disk that the log
+	// begins at the snapshot.
+	ImageMarker bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but

@@ -38,6 +38,8 @@ type simHost struct {
 	frozen  *vfs.Mem
 	dead    bool
 	full    bool // the disk has no room
+	// fuse, if not nil, is the operation at which a script takes the power.
+	fuse *Fuse
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
@@ -85,10 +87,12 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 	}
 	if h.crashIn > 0 {
 		if h.crashIn--; h.crashIn == 0 {
-			h.frozen, h.dead = h.mem.Crash(h.rng, w.full.keepPercent), true
-			w.marks.hit(MarkCrashMidSync)
+			h.loseDisk()
 			return vfs.Verdict{Err: errGone}
 		}
+	}
+	if h.burns(op) {
+		return vfs.Verdict{Err: errGone}
 	}
 	if w.phase != phaseChaos {
 		return vfs.Verdict{}
@@ -146,7 +150,9 @@ func (w *fullWorld) restart(h *simHost) {
 			return
 		}
 		w.crash(h, true)
-		w.restartIn(h, w.nemesis.between(0, w.timeouts(1)))
+		if !w.byHand {
+			w.restartIn(h, w.nemesis.between(0, w.timeouts(1)))
+		}
 		return
 	}
 	w.marks.hit(MarkReplay)
@@ -314,7 +320,9 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	}
 	if h.dead {
 		w.crash(h, true)
-		w.restartIn(h, w.nemesis.between(0, w.timeouts(2)))
+		if !w.byHand {
+			w.restartIn(h, w.nemesis.between(0, w.timeouts(2)))
+		}
 		return
 	}
 	if h.logFailed {
@@ -374,7 +382,7 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 	w.trace(Event{Kind: EventCrash, Replica: h.id})
 	w.net.drop(h.slot, !power)
 	h.close()
-	h.mem = next
+	h.mem, h.fuse = next, nil
 }
 
 // close lets go of a runtime whose time is over. Whatever it still says or

@@ -15,6 +15,7 @@ type snapshotFeatures struct {
 	on                       bool
 	everyBytes, tailBytes    int64
 	everyEntries             uint64
+	tailEntries              uint64 // zero: the host's default
 	hardFactor               int64
 	blockBytes, windowBlocks int
 	bandwidth                int64
@@ -52,7 +53,7 @@ func (h *simHost) snapshots() host.SnapshotConfig {
 		return host.SnapshotConfig{}
 	}
 	return host.SnapshotConfig{
-		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, HardBytes: f.everyBytes * f.hardFactor,
+		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, TailEntries: f.tailEntries, HardBytes: f.everyBytes * f.hardFactor,
 		BlockBytes: f.blockBytes, WindowBytes: int64(f.blockBytes * f.windowBlocks), BandwidthBytes: f.bandwidth,
 		KeepFor: h.w.timeouts(f.keepTimeouts),
 	}

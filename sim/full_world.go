@@ -19,6 +19,8 @@ type fullWorld struct {
 	features features
 	full     fullFeatures
 	without  host.Protections
+	// byHand: a script restarts the hosts whose power it has taken.
+	byHand bool
 
 	groups  []*simGroup
 	hosts   []*simHost
