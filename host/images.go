@@ -80,6 +80,7 @@ type incoming struct {
 
 // restoring is an image that the core has accepted.
 type restoring struct {
+	file        snapshot.File
 	restoration smr.Restoration
 	head        *snapshot.Head
 	// seq is the write after which the log begins at the image; zero: the core
@@ -239,7 +240,8 @@ func (g *group) tidyImages(now smr.Instant) {
 	keepFor := g.shard.cfg.Snapshots.KeepFor
 	for i := 0; i < len(im.whole)-im.keep(); {
 		f := im.whole[i].File
-		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f
+		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f ||
+			im.restoring != nil && im.restoring.file == f // the log begins there, and the state is not there yet
 		for _, s := range im.sends {
 			wanted = wanted || s.file == f && g.core.Heard(now, s.to)
 		}

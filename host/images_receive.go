@@ -180,7 +180,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 		g.tellLeader(wire.SnapshotInstalled, g.core.State().Commit, 0)
 		return
 	}
-	im.restoring = &restoring{restoration: restoration, head: head}
+	im.restoring = &restoring{file: f, restoration: restoration, head: head}
 }
 
 // accepted is the core's word that the log begins at an image now. The marker

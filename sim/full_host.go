@@ -39,7 +39,9 @@ type simHost struct {
 	dead    bool
 	full    bool // the disk has no room
 	// fuse, if not nil, is the operation at which a script takes the power.
-	fuse *Fuse
+	// burnt is the operation at which it went last.
+	fuse  *Fuse
+	burnt vfs.Op
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool

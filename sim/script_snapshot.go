@@ -174,6 +174,7 @@ func (h *simHost) burns(op vfs.Op) bool {
 	if f.Nth--; f.Nth > 0 {
 		return false
 	}
+	h.fuse, h.burnt = nil, op
 	h.loseDisk()
 	return true
 }
