@@ -325,7 +325,7 @@ func TestReceivedSnapshotStaysUntilItIsTheState(t *testing.T) {
 // names.
 func TestCrashAtNamedOperation(t *testing.T) {
 	for _, f := range []Fuse{
-		{DiskImages, vfs.OpWrite, 2}, {DiskImages, vfs.OpSync, 1}, {DiskImages, vfs.OpRename, 1}, {DiskImages, vfs.OpSyncDir, 1}, {DiskLog, vfs.OpWrite, 1},
+		{Part: DiskImages, Kind: vfs.OpWrite, Nth: 2}, {Part: DiskImages, Kind: vfs.OpSync, Nth: 1}, {Part: DiskImages, Kind: vfs.OpRename, Nth: 1}, {Part: DiskImages, Kind: vfs.OpSyncDir, Nth: 1}, {Part: DiskLog, Kind: vfs.OpWrite, Nth: 1},
 	} {
 		d := direct(t, ScriptOptions{Mode: Full, Snapshots: ScriptSnapshots{StateBytes: 2000}})
 		d.lead(1)

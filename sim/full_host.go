@@ -38,7 +38,7 @@ type simHost struct {
 	frozen  *vfs.Mem
 	dead    bool
 	full    bool // the disk has no room
-	// fuse, if not nil, is the operation at which a script takes the power.
+	// fuse, if not nil, is the operation at which the power is taken.
 	// burnt is the operation at which it went last.
 	fuse  *Fuse
 	burnt vfs.Op
@@ -143,6 +143,9 @@ func (w *fullWorld) restart(h *simHost) {
 	h.crashIn = 0
 	if w.phase == phaseChaos && w.nemesis.permille(w.full.crashOpPermille) {
 		h.crashIn = 1 + w.nemesis.n(w.full.crashOpMax)
+	}
+	if w.phase == phaseChaos && !w.byHand {
+		h.fuse = w.drawFuse()
 	}
 	w.trace(Event{Kind: EventRestart, Replica: h.id})
 	w.note(0xa1, uint64(h.id), uint64(h.life), 0)
@@ -323,7 +326,7 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	if h.dead {
 		w.crash(h, true)
 		if !w.byHand {
-			w.restartIn(h, w.nemesis.between(0, w.timeouts(2)))
+			w.restartIn(h, w.nemesis.between(0, w.outage(2)))
 		}
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/smr"
@@ -23,6 +24,12 @@ type snapshotFeatures struct {
 	// cutPermille of the steps that send or receive a block end with a crash of
 	// one of the hosts.
 	cutPermille int
+	// opCrashPermille of the lives of a host end at one of the operations on the
+	// disk that write, receive, name or follow an image, drawn below opCrashMax.
+	opCrashPermille, opCrashMax int
+	// awayTimeouts is for how many election timeouts a host may be down, so that
+	// the logs of the others no longer reach back to it.
+	awayTimeouts int
 	// padding makes images of registers as large as this.
 	padding int
 }
@@ -42,8 +49,19 @@ func drawSnapshots(seed uint64) snapshotFeatures {
 		cutPermille:  pick(s, 0, 0, 30, 150),
 		padding:      pick(s, 0, 3000, 20000),
 	}
+	f.opCrashPermille, f.opCrashMax = pick(s, 0, 0, 400, 900), pick(s, 3, 12, 60)
+	f.awayTimeouts = pick(s, 0, 10, 25)
 	f.tailBytes = f.everyBytes / int64(pick(s, 2, 4, 100))
 	return f
+}
+
+// outage is the longest time that a host is down: n election timeouts, or as many
+// as the seed has drawn for its snapshots.
+func (w *fullWorld) outage(n int) time.Duration {
+	if f := &w.full.snapshots; f.on {
+		n = max(n, f.awayTimeouts)
+	}
+	return w.timeouts(n)
 }
 
 // config is the host's for these features.

@@ -29,6 +29,7 @@ type fullWorld struct {
 	clockR  source
 	turnR   source
 	diskR   source
+	fuseR   source
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -105,6 +106,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
+		fuseR: fork(seed, 10),
 	}
 	f := &w.features
 	w.full.fit(f)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/quorate/quorate/smr"
-	"github.com/quorate/quorate/vfs"
 )
 
 // ScriptSnapshots says when the hosts of a script compact their logs, and what
@@ -119,27 +117,6 @@ func (d *scriptHosts) readLog(id smr.ReplicaID, index uint64) error {
 	return err
 }
 
-// DiskPart is a part of what a host has on its disk.
-type DiskPart uint8
-
-// The parts.
-const (
-	DiskAll DiskPart = iota
-	DiskLog
-	DiskImages // snapshots, taken and received
-	DiskStore  // of the key-value store
-)
-
-// Fuse is an operation on a host's disk. At it the power goes: before it is done,
-// and what is not synced is lost.
-type Fuse struct {
-	Part DiskPart
-	// Kind of the operation; zero: any that changes the disk.
-	Kind vfs.OpKind
-	// Nth such operation from now on; the next one is 1.
-	Nth int
-}
-
 // CrashAt takes a host's power at one of its next operations on its disk. It
 // stays down until it is restarted. A crash before that takes the fuse away.
 func (s *Script) CrashAt(id smr.ReplicaID, f Fuse) error { return s.driver.light(id, f) }
@@ -150,56 +127,6 @@ func (d *scriptHosts) light(id smr.ReplicaID, f Fuse) error {
 	}
 	d.hosts[id-1].fuse = &f
 	return nil
-}
-
-func partOf(path string) DiskPart {
-	switch {
-	case !strings.Contains(path, logDir):
-		return DiskStore
-	case strings.Contains(path, imageDir):
-		return DiskImages
-	}
-	return DiskLog
-}
-
-// imageDir is where the snapshots are, below logDir.
-const imageDir = "snapshots"
-
-// burns reports whether the power goes at op.
-func (h *simHost) burns(op vfs.Op) bool {
-	f := h.fuse
-	if f == nil || f.Kind != 0 && f.Kind != op.Kind || f.Part != DiskAll && f.Part != partOf(op.Path) {
-		return false
-	}
-	if f.Nth--; f.Nth > 0 {
-		return false
-	}
-	h.fuse, h.burnt = nil, op
-	h.loseDisk()
-	return true
-}
-
-// loseDisk keeps what a loss of power leaves of the disk at this moment; the host
-// ends with the turn that it is in.
-func (h *simHost) loseDisk() {
-	h.frozen, h.dead = h.mem.Crash(h.rng, h.w.full.keepPercent), true
-	h.w.marks.hit(MarkCrashMidSync)
-}
-
-// storeFS is the file system of the key-value store. Pebble is spared failing
-// operations, which it answers with a panic: what it does in the turn in which the
-// power goes is lost with the disk.
-func (h *simHost) storeFS() vfs.FS {
-	if !h.w.byHand {
-		return h.mem
-	}
-	return vfs.NewFault(h.mem, vfs.PolicyFunc(func(op vfs.Op) vfs.Verdict {
-		// Files that are obsolete are removed by a goroutine of pebble's own.
-		if op.Kind.Mutates() && op.Kind != vfs.OpRemove && !h.dead {
-			h.burns(op)
-		}
-		return vfs.Verdict{}
-	}), nil)
 }
 
 // command is one of at least so many bytes.
