@@ -38,8 +38,11 @@ type images struct {
 	grown int
 	seen  uint64
 
-	sends     []sending
-	in        *incoming
+	sends []sending
+	in    *incoming
+	// left is an image that an earlier life has received, whole or in part, and
+	// nobody knows from whom; zero: none.
+	left      snapshot.File
 	restoring *restoring
 	// at is when tick is wanted.
 	at smr.Instant
@@ -68,8 +71,11 @@ type sending struct {
 
 // incoming is an image that this replica receives.
 type incoming struct {
-	file   snapshot.File
+	file snapshot.File
+	// source is who has it. Zero: not known, all members are asked, and those in
+	// gone have it not.
 	source smr.ReplicaID
+	gone   []smr.ReplicaID
 	// have are written, asked are asked for; scanned says that have is known.
 	have, asked uint64
 	scanned     bool
@@ -198,6 +204,12 @@ func (g *group) imagesStarted(now smr.Instant) {
 	}
 	for _, f := range im.dir.Whole() {
 		im.whole = append(im.whole, image{File: f, used: now})
+		im.left = f
+	}
+	for _, f := range im.dir.Parts() {
+		if f.Index > im.left.Index {
+			im.left = f
+		}
 	}
 	im.at = now.Add(g.shard.cfg.Snapshots.KeepFor)
 }

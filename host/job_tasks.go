@@ -148,7 +148,7 @@ func (j *Job) sendBlock(to smr.ReplicaID, b *wire.SnapshotBlock) {
 	} else {
 		err = s.out.sender.Send(uint64(to), buf)
 	}
-	if err == nil {
+	if err == nil && b.Data != nil {
 		j.tokens.take(n)
 		s.metrics.snapshotBytesSent.Add(uint64(n))
 		s.metrics.snapshotBlocksSent.Add(1)
