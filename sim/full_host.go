@@ -235,7 +235,7 @@ func (h *simHost) waits(part int) time.Duration {
 	w, f := h.w, &h.w.features
 	switch {
 	case part >= partsPerShard*w.full.shards:
-		return w.turnR.between(0, f.applyDelayMax)
+		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):

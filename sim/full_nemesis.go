@@ -161,7 +161,7 @@ func (w *fullWorld) nextPhase() {
 	switch w.phase {
 	case phaseHealed:
 		w.healCore()
-		settling := w.features.slowMax + w.features.stallMax
+		settling := w.features.slowMax + w.features.stallMax + w.timeouts(w.full.snapshots.applyStallTimeouts)
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(progressBound) + settling + w.lag()), what: whatPhase})
 	case phaseQuiet:
 		w.checkProgress()

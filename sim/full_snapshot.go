@@ -30,6 +30,8 @@ type snapshotFeatures struct {
 	// awayTimeouts is for how many election timeouts a host may be down, so that
 	// the logs of the others no longer reach back to it.
 	awayTimeouts int
+	// applyStallTimeouts is how long a state machine stands still now and then.
+	applyStallTimeouts int
 	// padding makes images of registers as large as this.
 	padding int
 }
@@ -51,6 +53,7 @@ func drawSnapshots(seed uint64) snapshotFeatures {
 	}
 	f.opCrashPermille, f.opCrashMax = pick(s, 0, 0, 400, 900), pick(s, 3, 12, 60)
 	f.awayTimeouts = pick(s, 0, 10, 25)
+	f.applyStallTimeouts = pick(s, 0, 0, 0, 3, 6)
 	f.tailBytes = f.everyBytes / int64(pick(s, 2, 4, 100))
 	return f
 }
@@ -62,6 +65,21 @@ func (w *fullWorld) outage(n int) time.Duration {
 		n = max(n, f.awayTimeouts)
 	}
 	return w.timeouts(n)
+}
+
+// quieten leaves the faults out.
+func (f *snapshotFeatures) quieten() {
+	f.cutPermille, f.opCrashPermille, f.applyStallTimeouts, f.awayTimeouts = 0, 0, 0, 0
+}
+
+// applyStall draws whether a state machine stands still for a while, and how long.
+func (w *fullWorld) applyStall() time.Duration {
+	f := &w.full.snapshots
+	if !f.on || f.applyStallTimeouts == 0 || w.phase != phaseChaos || !w.turnR.permille(10) {
+		return 0
+	}
+	w.marks.hit(MarkApplyStall)
+	return w.turnR.between(w.features.electionTimeout, w.timeouts(f.applyStallTimeouts))
 }
 
 // config is the host's for these features.

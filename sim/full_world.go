@@ -116,6 +116,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	}
 	if o.Quiet {
 		f.quieten()
+		w.full.snapshots.quieten()
 		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes, snapshots: w.full.snapshots}
 	}
 	if f.star {

@@ -79,6 +79,7 @@ const (
 	MarkCrashImageRename
 	MarkCrashAfterImage
 	MarkCrashStore
+	MarkApplyStall
 	markCount
 )
 
@@ -93,7 +94,7 @@ var markNames = [markCount]string{
 	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
-	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store",
+	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 }
 
 func (m Mark) String() string { return markNames[m] }
