@@ -33,17 +33,17 @@ func TestVerdicts(t *testing.T) {
 		v    Verdict
 		want Verdict
 	}{
-		{AtLeast("w", 200, 2, 100, "a"), Verdict{"w", "≥ 2.00 × a", "2.00 × a", Met}},
-		{AtLeast("w", 199, 2, 100, "a"), Verdict{"w", "≥ 2.00 × a", "1.99 × a", Missed}},
-		{AtLeast("w", 199, 2, 0, "a"), Verdict{"w", "≥ 2.00 × a", "", NotMeasured}},
-		{AtLeast("w", 0, 2, 1, "a"), Verdict{"w", "≥ 2.00 × a", "", NotMeasured}},
-		{AtMostOf("w", 50, 0.5, 100, "a"), Verdict{"w", "≤ 0.500 × a", "0.500 × a", Met}},
-		{AtMostOf("w", 51, 0.5, 100, "a"), Verdict{"w", "≤ 0.500 × a", "0.510 × a", Missed}},
-		{AtMostOf("w", 51, 0.5, 0, "a"), Verdict{"w", "≤ 0.500 × a", "", NotMeasured}},
-		{AtMost("w", 64, 64, "B", true), Verdict{"w", "≤ 64.0 B", "64.0 B", Met}},
-		{AtMost("w", 65, 64, "B", true), Verdict{"w", "≤ 64.0 B", "65.0 B", Missed}},
-		{AtMost("w", 0, 64, "B", true), Verdict{"w", "≤ 64.0 B", "0 B", Met}},
-		{AtMost("w", 0, 64, "B", false), Verdict{"w", "≤ 64.0 B", "", NotMeasured}},
+		{AtLeast("w", 200, 2, 100, "a"), Verdict{"w", "≥ 2 × a", "2.00 × a", Met}},
+		{AtLeast("w", 199, 2, 100, "a"), Verdict{"w", "≥ 2 × a", "1.99 × a", Missed}},
+		{AtLeast("w", 199, 2, 0, "a"), Verdict{"w", "≥ 2 × a", "", NotMeasured}},
+		{AtLeast("w", 0, 2, 1, "a"), Verdict{"w", "≥ 2 × a", "", NotMeasured}},
+		{AtMostOf("w", 50, 0.5, 100, "a"), Verdict{"w", "≤ 0.5 × a", "0.500 × a", Met}},
+		{AtMostOf("w", 51, 0.5, 100, "a"), Verdict{"w", "≤ 0.5 × a", "0.510 × a", Missed}},
+		{AtMostOf("w", 51, 0.5, 0, "a"), Verdict{"w", "≤ 0.5 × a", "", NotMeasured}},
+		{AtMost("w", 64, 64, "B", true), Verdict{"w", "≤ 64 B", "64.0 B", Met}},
+		{AtMost("w", 65, 64, "B", true), Verdict{"w", "≤ 64 B", "65.0 B", Missed}},
+		{AtMost("w", 0, 64, "B", true), Verdict{"w", "≤ 64 B", "0 B", Met}},
+		{AtMost("w", 0, 64, "B", false), Verdict{"w", "≤ 64 B", "", NotMeasured}},
 	} {
 		if c.v != c.want {
 			t.Errorf("got %+v, want %+v", c.v, c.want)

@@ -1,5 +1,7 @@
 package report
 
+import "fmt"
+
 // State is whether a target is reached.
 type State string
 
@@ -22,7 +24,7 @@ type Verdict struct {
 // AtLeast wants got to be at least factor times base, which of names. A figure
 // of zero was not measured.
 func AtLeast(what string, got, factor, base float64, of string) Verdict {
-	v := Verdict{What: what, Want: "≥ " + times(factor) + of, State: NotMeasured}
+	v := Verdict{What: what, Want: fmt.Sprintf("≥ %v × %s", factor, of), State: NotMeasured}
 	if got > 0 && base > 0 {
 		v.Got = times(got/base) + of
 		v.State = state(got >= factor*base)
@@ -32,7 +34,7 @@ func AtLeast(what string, got, factor, base float64, of string) Verdict {
 
 // AtMostOf wants got to be at most factor times base, which of names.
 func AtMostOf(what string, got, factor, base float64, of string) Verdict {
-	v := Verdict{What: what, Want: "≤ " + times(factor) + of, State: NotMeasured}
+	v := Verdict{What: what, Want: fmt.Sprintf("≤ %v × %s", factor, of), State: NotMeasured}
 	if got > 0 && base > 0 {
 		v.Got = times(got/base) + of
 		v.State = state(got <= factor*base)
@@ -42,12 +44,20 @@ func AtMostOf(what string, got, factor, base float64, of string) Verdict {
 
 // AtMost wants got, which measured says is known, to be at most limit.
 func AtMost(what string, got, limit float64, unit string, measured bool) Verdict {
-	v := Verdict{What: what, Want: "≤ " + Digits(limit) + " " + unit, State: NotMeasured}
+	v := Verdict{What: what, Want: fmt.Sprintf("≤ %s %s", wanted(limit), unit), State: NotMeasured}
 	if measured {
 		v.Got = Digits(got) + " " + unit
 		v.State = state(got <= limit)
 	}
 	return v
+}
+
+// wanted writes a limit as it was set.
+func wanted(limit float64) string {
+	if limit < 100 {
+		return fmt.Sprint(limit)
+	}
+	return Count(limit)
 }
 
 func times(factor float64) string { return Digits(factor) + " × " }
