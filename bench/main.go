@@ -7,6 +7,7 @@
 //	go run . -curves                                how the rate grows, as pictures
 //	go run . -restart                               with a million entries in the log
 //	go run . -failover                              the leader's host is closed
+//	go run . -where                                 what the processor time goes into
 //	go run . -idle 10000                            what groups cost that do nothing
 //	go run . -soak 20m                              whether anything grows
 //
@@ -21,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -37,9 +39,9 @@ type options struct {
 	entries int
 	quick   bool
 
-	ablation, curves, restart, failover bool
-	idle                                int
-	soak                                time.Duration
+	ablation, curves, restart, failover, where bool
+	idle                                       int
+	soak                                       time.Duration
 
 	markdown bool
 	into     string
@@ -75,6 +77,7 @@ func (o *options) mode() (mode, error) {
 		{o.curves, mode{"curves", runCurves}},
 		{o.restart, mode{"restart", runRestart}},
 		{o.failover, mode{"failover", runFailover}},
+		{o.where, mode{"where", runWhere}},
 		{o.idle > 0, mode{"idle", runIdle}},
 		{o.soak > 0, mode{"soak", runSoak}},
 	} {
@@ -83,7 +86,7 @@ func (o *options) mode() (mode, error) {
 		}
 	}
 	if n > 1 {
-		return chosen, errors.New("-ablation, -curves, -restart, -failover, -idle and -soak are measured one at a time")
+		return chosen, errors.New("-ablation, -curves, -restart, -failover, -where, -idle and -soak are measured one at a time")
 	}
 	return chosen, nil
 }
@@ -101,6 +104,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.BoolVar(&o.curves, "curves", false, "the rate over replicas, groups, payload and commands in flight, drawn into -svg")
 	f.BoolVar(&o.restart, "restart", false, "time from start to ready")
 	f.BoolVar(&o.failover, "failover", false, "time from the end of the leader to the next write, and a planned hand-over")
+	f.BoolVar(&o.where, "where", false, "what the processor time goes into, from profiles")
 	f.IntVar(&o.idle, "idle", 0, "so many groups that do nothing, and then the rate over all of them")
 	f.DurationVar(&o.soak, "soak", 0, "half load for so long; fails if memory, goroutines, files or disk grow")
 	f.BoolVar(&o.markdown, "markdown", false, "print the tables as Markdown")
@@ -233,8 +237,11 @@ func runWindows(o *options, names []string, all []work) (rs rows, err error) {
 func (o *options) order(job, name string, w work, repeat int) order {
 	x := order{Job: job, System: name, Work: w, Window: o.window, Warm: o.warm, Entries: o.entries}
 	if o.profile != "" {
-		words := fmt.Sprintf("%s-%s-%d-%d-%d-%d-%d%s.pprof", name, w.Work, w.Payload, w.InFlight, w.Groups, w.Replicas, repeat, strings.ReplaceAll(" "+w.Without, " ", "-"))
-		x.Profile = o.profile + "/" + words
+		words := fmt.Sprintf("%s-%s-%d-%d-%d-%d-%d", name, w.Work, w.Payload, w.InFlight, w.Groups, w.Replicas, repeat)
+		if w.Without != "" {
+			words += "-without-" + strings.ReplaceAll(w.Without, " ", "-")
+		}
+		x.Profile = filepath.Join(o.profile, words+".pprof")
 	}
 	return x
 }

@@ -31,7 +31,7 @@ func parse(t *testing.T, args ...string) (*options, error) {
 func TestModes(t *testing.T) {
 	for args, want := range map[string]string{
 		"": "library", "-quick": "library", "-ablation": "ablation", "-curves": "curves", "-restart": "restart",
-		"-failover": "failover", "-idle 10000": "idle", "-soak 20m": "soak", "-ablation -soak 1m": "", "-idle 1 -restart": "",
+		"-failover": "failover", "-where": "where", "-idle 10000": "idle", "-soak 20m": "soak", "-ablation -soak 1m": "", "-idle 1 -restart": "",
 	} {
 		o, err := parse(t, strings.Fields(args)...)
 		if err != nil {
