@@ -17,7 +17,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -45,6 +44,8 @@ type options struct {
 
 	markdown bool
 	into     string
+	summary  string
+	from     string
 	json     string
 	svg      string
 	dir      string
@@ -109,7 +110,9 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.DurationVar(&o.soak, "soak", 0, "half load for so long; fails if memory, goroutines, files or disk grow")
 	f.BoolVar(&o.markdown, "markdown", false, "print the tables as Markdown")
 	f.StringVar(&o.into, "into", "", "page whose section of this mode is to be replaced, e.g. ../docs/performance.md")
+	f.StringVar(&o.summary, "summary", "", "page whose section \"summary\" is to be replaced by the libraries' table in short, e.g. ../README.md")
 	f.StringVar(&o.json, "json", "", "file to write the figures to")
+	f.StringVar(&o.from, "from", "", "file that -json wrote: print that instead of measuring")
 	f.StringVar(&o.svg, "svg", "../docs", "directory for the pictures of -curves")
 	f.StringVar(&o.dir, "dir", "", "directory for the data, on the disk to measure; default: the system's temporary one")
 	f.StringVar(&o.profile, "profile", "", "directory to write profiles of the windows to: processor time and allocations")
@@ -124,9 +127,12 @@ func main() {
 		o.repeats, o.window, o.warm, o.trials, o.entries = 1, time.Second, 500*time.Millisecond, 1, 10_000
 	}
 	var err error
-	if o.child != "" {
+	switch {
+	case o.child != "":
 		err = runChild(o.child)
-	} else {
+	case o.from != "":
+		err = rerender(&o)
+	default:
 		err = run(&o)
 	}
 	if err != nil {
@@ -150,30 +156,8 @@ func run(o *options) error {
 	if res == nil {
 		return failed
 	}
-	machine := report.Table{Notes: []string{fmt.Sprintf("%s; load average %s before and %s after.", where, before, report.LoadAverage())}}
-	all := append(res.tables(), machine)
-	print := report.Text
-	if o.markdown {
-		print = report.Markdown
-	}
-	if err := print(os.Stdout, all); err != nil {
-		return err
-	}
-	if o.into != "" {
-		if err := report.Into(o.into, m.name, all); err != nil {
-			return err
-		}
-	}
-	if o.json != "" {
-		b, err := json.MarshalIndent(res, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.json, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	return failed
+	machine := fmt.Sprintf("%s; load average %s before and %s after.", where, before, report.LoadAverage())
+	return errors.Join(failed, o.write(m.name, machine, res))
 }
 
 // peersOr are the systems that are asked for, or those of the mode.

@@ -134,9 +134,50 @@ func TestTablesOfModes(t *testing.T) {
 				t.Errorf("%s: no %q in:\n%s", name, want, b.String())
 			}
 		}
-		if _, err := json.Marshal(c.result); err != nil {
-			t.Errorf("%s: %v", name, err)
+		// What was saved is printed as it was.
+		file := filepath.Join(t.TempDir(), "out.json")
+		if err := save(file, name, "a machine", c.result); err != nil {
+			t.Fatal(err)
 		}
+		var s saved
+		r, err := s.load(file)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var again strings.Builder
+		if err := report.Markdown(&again, r.tables()); err != nil || again.String() != b.String() || s.Machine != "a machine" {
+			t.Errorf("%s: %v, read again:\n%s\nwas:\n%s", name, err, again.String(), b.String())
+		}
+	}
+}
+
+func TestSavedThatIsNone(t *testing.T) {
+	for _, text := range []string{"", "{}", `{"mode":"dreams","result":{}}`, `{"mode":"soak","result":[]}`, `{"mode":"curves","result":{"curves":[{"name":"dreams"}]}}`} {
+		file := filepath.Join(t.TempDir(), "out.json")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := new(saved).load(file); !errors.Is(err, errSaved) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestSummary(t *testing.T) {
+	all := map[string]float64{"etcdraft": 1000, "quorate": 2500, limitName: 5000}
+	table := &libraryTable{Rows: filled(works, all)}
+	page := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(page, []byte("<!-- summary: begin -->\n<!-- summary: end -->\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := &options{summary: page}
+	if err := o.write("library", "a machine", table); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(page)
+	if want := "| write 128 B, 1 in flight | 2,500/s | 1,000/s (etcdraft) | 2.50 | 50 % |"; err != nil || !strings.Contains(string(b), want) || !strings.Contains(string(b), "a machine") {
+		t.Errorf("%v, no %q in:\n%s", err, want, b)
 	}
 }
 
