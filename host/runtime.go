@@ -23,7 +23,7 @@ type Env struct {
 	// from any goroutine, when the turn of that number would find work. Nil:
 	// nobody is told, and the caller asks HasWork.
 	WakeShard, WakeSyncer, WakeFetcher, WakeJob, WakeWorker func(number int)
-	// Without takes protections away. Only a simulation may.
+	// Without takes protections away. Only a simulation or a measurement may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
 	Now func() smr.Instant
@@ -53,6 +53,9 @@ type Protections struct {
 	// ImageMarker: the states are exchanged before it is on disk that the log
 	// begins at the snapshot.
 	ImageMarker bool
+	// Prepared: the log's segments are plain files that grow, neither reserved
+	// nor recycled. It protects from nothing: it is for measurements.
+	Prepared bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -102,6 +105,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Logger:         cfg.Logger,
 		Now:            rt.env.Now,
 		NoSync:         rt.env.Without.Sync,
+		Plain:          rt.env.Without.Prepared,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)
