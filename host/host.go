@@ -65,7 +65,7 @@ func Open(cfg Config) (*Host, error) {
 	}
 	h.transport = t
 	h.rt, err = NewRuntime(cfg, Env{
-		Sender: t, Seed: randomSeed(), Now: h.now,
+		Sender: t, Seed: randomSeed(), Now: h.now, Go: h.loop,
 		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeJob: waker(h.wakeJob), WakeWorker: waker(h.wakeWorker),
 	})
 	close(h.opened)

@@ -354,8 +354,7 @@ func (g *group) considerCompaction() {
 	}
 	im.flushing = true
 	_, cut := g.shard.log.Size(g.id, c.TailBytes)
-	f := &flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))}
-	g.shard.job.order(func() { g.shard.job.add(f) })
+	g.shard.job.aside(&flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))})
 }
 
 // every is how large the log may grow before it is compacted.

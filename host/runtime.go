@@ -23,6 +23,10 @@ type Env struct {
 	// from any goroutine, when the turn of that number would find work. Nil:
 	// nobody is told, and the caller asks HasWork.
 	WakeShard, WakeSyncer, WakeFetcher, WakeJob, WakeWorker func(number int)
+	// Go runs f on a goroutine of its own, so that a state machine that takes long
+	// to make itself durable holds up nothing else; at most one at a time for each
+	// group. Nil: f is a step of the shard's Job.
+	Go func(f func())
 	// Without takes protections away. Only a simulation may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
@@ -115,7 +119,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
 	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}
 	sc := &cfg.Snapshots
-	s.job = &Job{shard: s, wake: wakeOf(rt.env.WakeJob, number), tokens: tokens{perSecond: sc.BandwidthBytes}}
+	s.job = &Job{shard: s, goes: rt.env.Go, wake: wakeOf(rt.env.WakeJob, number), tokens: tokens{perSecond: sc.BandwidthBytes}}
 	if sc.BandwidthBytes > 0 {
 		s.job.tokens.perSecond = max(1, sc.BandwidthBytes/int64(cfg.Shards))
 	}

@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,4 +126,62 @@ func TestCloseWhileAGroupStarts(t *testing.T) {
 	if m.closed != 1 {
 		t.Errorf("the machine was closed %d times", m.closed)
 	}
+}
+
+// heavy is a state machine on disk that takes its time to become durable.
+type heavy struct {
+	ledgerFile
+	flushing chan struct{}
+	goOn     chan struct{}
+	once     sync.Once
+}
+
+func (f *heavy) Flush() error {
+	f.once.Do(func() { close(f.flushing) })
+	<-f.goOn
+	return f.ledgerFile.Flush()
+}
+
+// docs/snapshots.md: "A slow flush holds up nobody": while a state machine makes
+// itself durable, another group of the same shard has a snapshot written and its
+// log compacted.
+func TestSlowFlushHoldsUpNobody(t *testing.T) {
+	dir := t.TempDir()
+	h := openAlone(t, dir)
+	defer h.Close()
+	slow := &heavy{ledgerFile: ledgerFile{path: dir + "/count"}, flushing: make(chan struct{}), goOn: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(slow.goOn) })
+	defer release()
+	var groups []*host.Group
+	for i, m := range []smr.StateMachine{slow, &book{}} {
+		g, err := h.StartGroup(host.GroupConfig{ID: smr.GroupID(i + 1), Members: host.Voters(1), Machine: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups = append(groups, g)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	write := func(g *host.Group, until func() bool) {
+		t.Helper()
+		for !until() {
+			if _, err := g.Propose(ctx, make([]byte, 200)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(groups[0], func() bool {
+		select {
+		case <-slow.flushing:
+			return true
+		default:
+			return false
+		}
+	})
+	write(groups[1], func() bool { return groups[1].Status().First > 1 })
+	if first := groups[0].Status().First; first != 1 {
+		t.Errorf("the log of a state that is not durable was compacted up to %d", first)
+	}
+	release()
+	write(groups[0], func() bool { return groups[0].Status().First > 1 })
 }
