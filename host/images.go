@@ -121,7 +121,7 @@ func (im *images) open(s *Shard, cfg *GroupConfig) error {
 
 // atStart makes the machine's state one that the log follows, and returns its
 // index: that of applied if it does already, that of an image if not.
-func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied uint64) (uint64, error) {
+func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied uint64, stop <-chan struct{}) (uint64, error) {
 	if im.machine != nil {
 		for _, f := range slices.Backward(im.dir.Whole()) {
 			if f.Index <= applied || f.Index < state.Snapshot.Index || f.Index > state.Last || im.durable != nil && applied >= state.Snapshot.Index {
@@ -135,11 +135,14 @@ func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied 
 				continue // received, and never accepted
 			}
 			if err == nil {
-				err = im.restoreNow(f)
+				err = im.restoreNow(f, stop)
 			}
 			if err == nil {
 				applied = f.Index
 				break
+			}
+			if errors.Is(err, ErrStopped) {
+				return 0, err
 			}
 			s.cfg.Logger.Error("a snapshot cannot be used; an older one may do", "group", g, "snapshot", f, "err", err)
 		}
@@ -161,8 +164,9 @@ func termAt(state *smr.LogState, index uint64) (term uint64) {
 	return term
 }
 
-// restoreNow brings an image into the machine, to its end.
-func (im *images) restoreNow(f snapshot.File) error {
+// restoreNow brings an image into the machine, to its end, or ends with ErrStopped
+// after the block at which stop was closed.
+func (im *images) restoreNow(f snapshot.File, stop <-chan struct{}) error {
 	blocks, err := im.dir.Open(f)
 	if err != nil {
 		return err
@@ -174,6 +178,11 @@ func (im *images) restoreNow(f snapshot.File) error {
 	r := &restoreImage{file: f, blocks: blocks, dec: snapshot.Decoder{ID: f.ID}, restoration: restoration}
 	defer r.close()
 	for !r.dec.Done() {
+		select {
+		case <-stop:
+			return ErrStopped
+		default:
+		}
 		if err := r.feed(); err != nil {
 			return err
 		}
@@ -355,8 +364,7 @@ func (g *group) startCompaction() {
 	}
 	im.flushing = true
 	_, cut := g.shard.log.Size(g.id, c.TailBytes)
-	f := &flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))}
-	g.shard.job.order(func() { g.shard.job.add(f) })
+	g.shard.job.aside(&flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))})
 }
 
 // every is how large the log may grow before it is compacted.
