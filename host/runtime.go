@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -45,6 +44,8 @@ type Protections struct {
 	ApplyWait bool
 	// Sync: the log acknowledges without syncing.
 	Sync bool
+	// Pulse: groups rest although no host vouches for another.
+	Pulse bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -108,6 +109,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		groups:  map[smr.GroupID]*group{},
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
+		pulses:  pulses{at: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}
@@ -166,24 +168,8 @@ func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
 func (rt *Runtime) PeerDown(peer smr.ReplicaID) {
 	for _, s := range rt.shards {
 		s.inbox.put(func(l *letters) {
-			l.control = append(l.control, func(now smr.Instant) { s.peerDown(now, peer) })
+			l.control = append(l.control, func(smr.Instant) { s.peerDown(peer) })
 		})
-	}
-}
-
-func (s *Shard) peerDown(now smr.Instant, peer smr.ReplicaID) {
-	for _, e := range slices.Clone(s.deadlines) {
-		if e.g.failed != nil {
-			continue
-		}
-		e.g.guard(func() {
-			if e.g.core.State().Leader == peer {
-				e.g.core.LeaderLost(now, peer)
-			} else {
-				e.g.core.Unreachable(peer)
-			}
-		})
-		s.activate(e.g)
 	}
 }
 
@@ -215,7 +201,10 @@ func (rt *Runtime) StartGroup(cfg GroupConfig, now smr.Instant) (*Group, error) 
 	}
 	g.worker = rt.workers[uint64(cfg.ID)%uint64(len(rt.workers))]
 	s.groups[cfg.ID] = g
+	s.all = append(s.all, g)
+	s.metrics.groups.Add(1)
 	g.imagesStarted(now)
+	s.follow(now, g)
 	s.deadlines.push(g, g.deadline())
 	s.activate(g)
 	g.publish()
@@ -231,7 +220,7 @@ func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*gro
 		s.log.Create(cfg.ID, cfg.Members)
 		state = smr.LogState{Snapshot: smr.SnapshotMeta{Configuration: cfg.Members}}
 	}
-	g := &group{id: cfg.ID, shard: s, machine: cfg.Machine}
+	g := &group{id: cfg.ID, shard: s, machine: cfg.Machine, out: &s.output}
 	if err := g.images.open(s, &cfg); err != nil {
 		return nil, err
 	}
@@ -246,6 +235,7 @@ func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*gro
 	rc.Group, rc.ID = cfg.ID, s.id
 	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
 	rc.Seed = mix(s.origin, uint64(cfg.ID))
+	rc.Rest = !s.cfg.NoRest
 	core, err := raft.New(rc, raft.Start{LogState: state, Applied: applied}, now, s.without.Core...)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", cfg.ID, err)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/wal"
 	"github.com/quorate/quorate/wire"
@@ -29,6 +30,10 @@ type Shard struct {
 	item    wire.Item
 
 	groups    map[smr.GroupID]*group
+	all       []*group // in the order in which they were started
+	output    raft.Output
+	pulses    pulses
+	waiting   []*group // those with requests that a sweep looks at
 	active    []*group
 	running   []*group // the half of active that the turn works on
 	deadlines deadlineHeap
@@ -52,6 +57,9 @@ type shardMetrics struct {
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
+
+	groups, groupsResting, rests, pulsesLost, pulsesBack atomic.Uint64
+	woken                                                [wokenCauses]atomic.Uint64
 }
 
 // sweepEvery is how often waiters are looked at for their deadlines.
@@ -66,6 +74,8 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	s.metrics.turns.Add(1)
 	s.inbox.swap(&s.letters)
 	s.receive(now, &s.letters)
+	s.pulse(now)
+	s.walk(now)
 	for len(s.deadlines) > 0 && s.deadlines[0].at <= now {
 		g := s.deadlines[0].g
 		s.deadlines.fix(g, smr.Never)
@@ -83,6 +93,7 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 		if g.again {
 			s.activate(g)
 		}
+		s.followRest(g)
 		if g.failed == nil {
 			s.deadlines.fix(g, g.deadline())
 		} else {
@@ -100,14 +111,14 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 func (g *group) deadline() smr.Instant { return min(g.core.Deadline(), g.images.at) }
 
 // HasWork reports whether a turn now would find something, whatever the time.
-func (s *Shard) HasWork() bool { return len(s.active) > 0 || !s.inbox.empty() }
+func (s *Shard) HasWork() bool { return len(s.active)+len(s.pulses.walks) > 0 || !s.inbox.empty() }
 
 // next is when the shard wants a turn although nothing comes in.
 func (s *Shard) next(now smr.Instant) smr.Instant {
-	if len(s.active) > 0 {
+	if len(s.active)+len(s.pulses.walks) > 0 {
 		return now
 	}
-	next := min(s.sweepAt, s.disk.retryAt)
+	next := min(s.sweepAt, s.disk.retryAt, s.pulses.at)
 	if len(s.deadlines) > 0 && s.deadlines[0].at < next {
 		next = s.deadlines[0].at
 	}
@@ -175,7 +186,9 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 	if s.sweepAt == smr.Never {
 		s.sweepAt = now.Add(sweepEvery)
 	}
+	g.wake(now, wokenClient)
 	s.activate(g)
+	s.waitFor(g)
 	if w.read {
 		s.metrics.reads.Add(1)
 		if g.reads.count >= s.cfg.RequestsMax {
@@ -200,7 +213,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	w.entry.Origin, w.entry.Request = s.origin, request
-	g.pending = append(g.pending, w)
+	g.pend(w)
 }
 
 func (s *Shard) refuseBusy(w *waiter) {
@@ -219,6 +232,7 @@ func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
 		s.metrics.droppedFrames.Add(1)
 		return
 	}
+	s.heard(now, from)
 	if _, err := s.reader.Reset(b); err != nil {
 		s.badFrame(from, err)
 		return
@@ -232,6 +246,10 @@ func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
 		if !ok {
 			s.item.Clear()
 			return
+		}
+		if s.item.Kind == wire.KindPulse {
+			s.pulsed(now, from, s.item.Pulse.Life)
+			continue
 		}
 		s.deliver(now, from, &s.item)
 	}
@@ -250,6 +268,11 @@ func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
 		return
 	}
 	s.activate(g)
+	if it.Kind == wire.KindMessage {
+		g.wokenBy(wokenMessage)
+	} else {
+		g.wake(now, wokenForward)
+	}
 	g.guard(func() {
 		switch it.Kind {
 		case wire.KindMessage:
@@ -317,22 +340,34 @@ func (s *Shard) sweep(now smr.Instant) {
 		s.waiters.remove(w)
 		w.complete(smr.Result{}, ErrOutcomeUnknown)
 	}
-	for _, e := range s.deadlines {
-		g := e.g
-		if g.failed != nil {
-			continue
+	kept := s.waiting[:0]
+	for _, g := range s.waiting {
+		if g.failed == nil {
+			g.reaskReads(now)
+			g.expireReads(now)
+			g.expirePending(now)
+			if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
+				s.activate(g)
+			}
 		}
-		g.reaskReads(now)
-		g.expireReads(now)
-		g.expirePending(now)
-		if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
-			s.activate(g)
+		if g.waits = g.reads.waiting() || len(g.pending) > 0; g.waits {
+			kept = append(kept, g)
 		}
-		waiting = waiting || g.reads.waiting()
 	}
+	clear(s.waiting[len(kept):])
+	s.waiting = kept
+	waiting = waiting || len(kept) > 0
 	s.sweepAt = smr.Never
 	if waiting {
 		s.sweepAt = now.Add(sweepEvery)
+	}
+}
+
+// waitFor has the sweeps look at a group.
+func (s *Shard) waitFor(g *group) {
+	if !g.waits {
+		g.waits = true
+		s.waiting = append(s.waiting, g)
 	}
 }
 

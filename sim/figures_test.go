@@ -204,6 +204,7 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		"fence-term":        seeds,
 		"check-quorum":      seeds + ", TestLiveness",
 		"election-catch-up": seeds + ", TestLiveness",
+		"pulse":             seeds,
 		"pre-vote":          "TestPreVoteKeepsAHealthyLeader",
 		"leader-heard":      "TestVotersThatHearALeaderIgnoreVotes",
 		"randomisation":     "TestFixedTimeoutsSplitVotesForEver",

@@ -72,6 +72,16 @@ const (
 	MarkSnapshotInstalled
 	MarkSnapshotResumed
 	MarkSnapshotCut
+	MarkRest
+	MarkWoken
+	MarkWokenByClient
+	MarkWokenByForward
+	MarkWokenByMessage
+	MarkWokenByHost
+	MarkPulseLost
+	MarkPulseBack
+	MarkPulseNewLife
+	MarkDeathAtRest
 	markCount
 )
 
@@ -86,6 +96,8 @@ var markNames = [markCount]string{
 	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut",
+	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
+	"death-at-rest",
 }
 
 func (m Mark) String() string { return markNames[m] }

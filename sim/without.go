@@ -15,6 +15,7 @@ var hostSwitches = []raft.Switch{
 	{Name: "apply-wait", Meaning: "a read waits until its index is applied (thesis §6.4; whole hosts alone)"},
 	{Name: "fence", Meaning: "what an earlier term's leader lost is proposed again (whole hosts alone)"},
 	{Name: "fence-term", Meaning: "a leader takes forwarded proposals in the term alone that they are meant for (whole hosts alone)"},
+	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
 // Protections lists what Options.Without can switch off.
@@ -33,6 +34,8 @@ func protections(names []string) (host.Protections, error) {
 			p.FenceTerm = true
 		case "apply-wait":
 			p.ApplyWait = true
+		case "pulse":
+			p.Pulse = true
 		case "sync":
 			p.Sync = true
 		default:
@@ -48,6 +51,7 @@ func protections(names []string) (host.Protections, error) {
 
 // coreOptions are the options of the cores of the core world.
 func coreOptions(names []string) ([]raft.Option, error) {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "pulse" }) // the world's own
 	for _, name := range names {
 		if slices.ContainsFunc(hostSwitches, func(s raft.Switch) bool { return s.Name == name }) {
 			return nil, fmt.Errorf("%q is a protection of whole hosts, which the core world does not have", name)
