@@ -261,7 +261,7 @@ func (rt *Runtime) Close() error {
 			}
 			errs = append(errs, e.g.machine.Close())
 		}
-		s.inbox.swap(&s.letters)
+		s.inbox.swap(&s.letters, false)
 		for _, w := range s.letters.requests {
 			w.complete(smr.Result{}, ErrStopped)
 		}

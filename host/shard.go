@@ -34,8 +34,8 @@ type Shard struct {
 	output    raft.Output
 	pulses    pulses
 	waiting   []*group // those with requests that a sweep looks at
-	active    []*group
-	running   []*group // the half of active that the turn works on
+	active    []*group      // those that have work, in the order in which it came
+	frames    []frameLetter // of which the turns have not got to the end
 	deadlines deadlineHeap
 	waiters   slab
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
@@ -72,7 +72,7 @@ const sweepEvery = 20e6 // ns
 // at once.
 func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	s.metrics.turns.Add(1)
-	s.inbox.swap(&s.letters)
+	s.inbox.swap(&s.letters, len(s.frames) > 0)
 	s.receive(now, &s.letters)
 	s.pulse(now)
 	s.walk(now)
@@ -87,8 +87,26 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	if s.disk.retryAt <= now {
 		s.retryDisk(now)
 	}
-	s.running, s.active = s.active, s.running[:0]
-	for _, g := range s.running {
+	s.runGroups(now)
+	if s.log.Pending() {
+		s.syncer.wake()
+	}
+	s.out.flush()
+	return s.next(now)
+}
+
+// Bounds of a turn, so that pulses and the first groups' messages do not wait for
+// the last ones' when thousands have work: what is left is the next turn's.
+const (
+	turnGroups = 1024
+	turnItems  = 4096
+)
+
+// runGroups lets the groups that have work take a turn.
+func (s *Shard) runGroups(now smr.Instant) {
+	n := min(len(s.active), turnGroups)
+	for i := range n {
+		g := s.active[i]
 		g.turn(now)
 		if g.again {
 			s.activate(g)
@@ -100,22 +118,18 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 			s.deadlines.fix(g, smr.Never)
 		}
 	}
-	if s.log.Pending() {
-		s.syncer.wake()
-	}
-	s.out.flush()
-	return s.next(now)
+	s.active = slices.Delete(s.active, 0, n)
 }
 
 // deadline is when the group wants a turn although nothing comes in.
 func (g *group) deadline() smr.Instant { return min(g.core.Deadline(), g.images.at) }
 
 // HasWork reports whether a turn now would find something, whatever the time.
-func (s *Shard) HasWork() bool { return len(s.active)+len(s.pulses.walks) > 0 || !s.inbox.empty() }
+func (s *Shard) HasWork() bool { return len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 || !s.inbox.empty() }
 
 // next is when the shard wants a turn although nothing comes in.
 func (s *Shard) next(now smr.Instant) smr.Instant {
-	if len(s.active)+len(s.pulses.walks) > 0 {
+	if len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 {
 		return now
 	}
 	next := min(s.sweepAt, s.disk.retryAt, s.pulses.at)
@@ -156,9 +170,7 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 		}
 		s.putJob(job)
 	}
-	for _, f := range l.frames {
-		s.frame(now, f.from, f.b)
-	}
+	s.takeFrames(now, l.frames)
 	for _, job := range l.fetched {
 		if g := job.group; g.failed == nil {
 			g.guard(func() { g.core.Fetched(job.want.To, job.entries, job.err) })
@@ -168,6 +180,17 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	for _, w := range l.requests {
 		s.request(now, w)
 	}
+}
+
+// takeFrames reads frames until there is enough for one turn. New ones come only
+// when all before them are read.
+func (s *Shard) takeFrames(now smr.Instant, more []frameLetter) {
+	s.frames = append(s.frames, more...)
+	n, items := 0, 0
+	for ; n < len(s.frames) && items < turnItems; n++ {
+		items += s.frame(now, s.frames[n].from, s.frames[n].b)
+	}
+	s.frames = slices.Delete(s.frames, 0, n)
 }
 
 // guard runs f outside of the group's turn, under the same protection.
@@ -224,28 +247,28 @@ func (s *Shard) refuseBusy(w *waiter) {
 // congested says that the log cannot keep up: what would add to it is refused.
 func (s *Shard) congested() bool { return s.log.Buffered() > s.cfg.LogBufferBytesMax }
 
-// frame takes what a peer sent in one of its turns. A frame that cannot be read
-// is dropped from the bad item on, and counted.
-func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
+// frame takes what a peer sent in one of its turns, and returns the number of
+// items. A frame that cannot be read is dropped from the bad item on, and counted.
+func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) (items int) {
 	s.metrics.frames.Add(1)
 	if s.congested() {
 		s.metrics.droppedFrames.Add(1)
-		return
+		return 0
 	}
 	s.heard(now, from)
 	if _, err := s.reader.Reset(b); err != nil {
 		s.badFrame(from, err)
-		return
+		return 0
 	}
-	for {
+	for ; ; items++ {
 		ok, err := s.reader.Next(&s.item)
 		if err != nil {
 			s.badFrame(from, err)
-			return
+			return items
 		}
 		if !ok {
 			s.item.Clear()
-			return
+			return items
 		}
 		if s.item.Kind == wire.KindPulse {
 			s.pulsed(now, from, s.item.Pulse.Life)
