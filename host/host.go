@@ -64,8 +64,9 @@ func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	}
 	h.transport = t
 	h.rt, err = NewRuntime(cfg, Env{
-		Sender: t, Seed: randomSeed(), Now: h.now, Without: without,
+		Sender: t, Seed: randomSeed(), Now: h.now,
 		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeJob: waker(h.wakeJob), WakeWorker: waker(h.wakeWorker),
+		Without: without,
 	})
 	close(h.opened)
 	if err != nil {

@@ -23,7 +23,7 @@ type Env struct {
 	// from any goroutine, when the turn of that number would find work. Nil:
 	// nobody is told, and the caller asks HasWork.
 	WakeShard, WakeSyncer, WakeFetcher, WakeJob, WakeWorker func(number int)
-	// Without takes protections away. Only a simulation or a measurement may.
+	// Without takes protections away. Only a simulation may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
 	Now func() smr.Instant
@@ -37,6 +37,9 @@ type Env struct {
 type Protections struct {
 	// Core is passed on to every core.
 	Core []raft.Option
+	// Prepared: the log's segments are plain files that grow, neither reserved
+	// nor recycled. This protects from nothing and is there to be measured.
+	Prepared bool
 	// Fence: proposals of an earlier term are not proposed again.
 	Fence bool
 	// FenceTerm: a leader takes forwarded proposals in any term.
@@ -45,9 +48,6 @@ type Protections struct {
 	ApplyWait bool
 	// Sync: the log acknowledges without syncing.
 	Sync bool
-	// Prepared: the log's segments are plain files that grow, neither reserved
-	// nor recycled. It protects from nothing: it is for measurements.
-	Prepared bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
