@@ -220,13 +220,19 @@ func (c *cluster) verifyWrites(t testing.TB, writes []write) {
 	}
 }
 
-// readAll reads the whole load by pages, through a linearizable first page and
-// at its revision from there on.
+// readAll reads the whole load.
 func readAll(t testing.TB, m *member) map[string]write {
+	t.Helper()
+	return readRange(t, m, "load/", "load0")
+}
+
+// readRange reads a range by pages, through a linearizable first page and at its
+// revision from there on.
+func readRange(t testing.TB, m *member, from, to string) map[string]write {
 	t.Helper()
 	kv := pb.NewKVClient(dial(t, m.endpoint()))
 	found := map[string]write{}
-	req := &pb.RangeRequest{Key: b("load/"), RangeEnd: b("load0"), Limit: 10000}
+	req := &pb.RangeRequest{Key: b(from), RangeEnd: b(to), Limit: 10000}
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		resp, err := kv.Range(ctx, req)
@@ -254,6 +260,26 @@ func (c *cluster) verifyHashes(t testing.TB, writes []write) {
 	for _, w := range writes {
 		revision = max(revision, w.revision)
 	}
+	c.verifyHashesAt(t, revision)
+}
+
+// hashesEqual is verifyHashes at the revision that the cluster has come to.
+func (c *cluster) hashesEqual(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	resp, err := newClient(t, c.endpoints()...).Get(ctx, "any")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range c.members {
+		c.awaitReady(t, m, 30*time.Second)
+	}
+	c.verifyHashesAt(t, resp.Header.Revision)
+}
+
+func (c *cluster) verifyHashesAt(t testing.TB, revision int64) {
+	t.Helper()
 	var first *pb.HashKVResponse
 	for _, m := range c.members {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

@@ -65,7 +65,8 @@ type Config struct {
 	RequestsMax int
 	// LogBufferBytesMax bounds what is waiting for the log. Default 64 MiB.
 	LogBufferBytesMax int
-	// SegmentBytes is the size of the log's segments. Default 64 MiB.
+	// SegmentBytes is the size of the log's segments, in which space is taken and
+	// freed. Default 16 MiB, a quarter of what Snapshots.EveryBytes is.
 	SegmentBytes int64
 
 	// Snapshots says when logs are compacted and how snapshots are sent.
@@ -122,7 +123,7 @@ func (c *Config) complete() error {
 	orDefault(&c.InboxBytesMax, 64<<20)
 	orDefault(&c.RequestsMax, 1<<16)
 	orDefault(&c.LogBufferBytesMax, 64<<20)
-	orDefault(&c.SegmentBytes, 64<<20)
+	orDefault(&c.SegmentBytes, 16<<20)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

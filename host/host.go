@@ -30,6 +30,11 @@ type Host struct {
 	closing chan struct{}
 	loops   sync.WaitGroup
 
+	// stopping is closed when Close is called, closing when no group is being
+	// started any more; starts counts those that are.
+	stopping chan struct{}
+	starts   sync.WaitGroup
+
 	mu     sync.Mutex
 	groups []*Group
 	closed bool
@@ -48,7 +53,7 @@ func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, epoch: time.Now(), opened: make(chan struct{}), closing: make(chan struct{})}
+	h := &Host{cfg: cfg, epoch: time.Now(), opened: make(chan struct{}), closing: make(chan struct{}), stopping: make(chan struct{})}
 	h.wakeShard, h.wakeSyncer, h.wakeFetcher = chans(cfg.Shards), chans(cfg.Shards), chans(cfg.Shards)
 	h.wakeJob, h.wakeWorker = chans(cfg.Shards), chans(cfg.ApplyWorkers)
 	peerAddrs := make(map[uint64]string, len(cfg.Peers))
@@ -64,9 +69,8 @@ func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	}
 	h.transport = t
 	h.rt, err = NewRuntime(cfg, Env{
-		Sender: t, Seed: randomSeed(), Now: h.now,
+		Sender: t, Seed: randomSeed(), Now: h.now, Go: h.loop, Without: without,
 		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeJob: waker(h.wakeJob), WakeWorker: waker(h.wakeWorker),
-		Without: without,
 	})
 	close(h.opened)
 	if err != nil {
@@ -231,27 +235,60 @@ func (p *peers) PeerDown(id uint64, _ error) {
 }
 
 // StartGroup starts this host's replica of a group. The group owns the state
-// machine and closes it, also when StartGroup fails after opening it.
+// machine and closes it, also when StartGroup fails after opening it. It takes as
+// long as opening the machine does, and restoring it from a snapshot if its state
+// is behind its log; other groups go on and may be started meanwhile.
 func (h *Host) StartGroup(cfg GroupConfig) (*Group, error) {
 	if err := cfg.check(h.cfg.ID); err != nil {
+		return nil, err
+	}
+	st, err := h.reserve(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer h.starts.Done()
+	if err := st.prepare(h.stopping); err != nil {
+		_ = h.within(cfg.ID, func(smr.Instant) error { st.giveUp(); return nil })
 		return nil, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, ErrStopped
+		return nil, errors.Join(ErrStopped, cfg.Machine.Close())
 	}
 	var g *Group
-	err := h.rt.shardOf(cfg.ID).run(context.Background(), func(now smr.Instant) (err error) {
-		g, err = h.rt.StartGroup(cfg, now)
+	if err := h.within(cfg.ID, func(now smr.Instant) (err error) {
+		g, err = h.rt.begin(st, now)
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
 	g.host = h
 	h.groups = append(h.groups, g)
 	return g, nil
+}
+
+// reserve is the first step of StartGroup; it counts in starts if it succeeds.
+func (h *Host) reserve(cfg GroupConfig) (st *starting, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrStopped
+	}
+	err = h.within(cfg.ID, func(smr.Instant) (err error) {
+		st, err = h.rt.reserve(cfg)
+		return err
+	})
+	if err == nil {
+		h.starts.Add(1)
+	}
+	return st, err
+}
+
+// within runs f within a turn of the group's shard and waits for it. The host
+// must not be closed meanwhile.
+func (h *Host) within(g smr.GroupID, f func(now smr.Instant) error) error {
+	return h.rt.shardOf(g).run(context.Background(), f)
 }
 
 // Addr is the address that peers reach this host at.
@@ -328,6 +365,8 @@ func (h *Host) Close() error {
 	}
 	h.closed = true
 	h.mu.Unlock()
+	close(h.stopping)
+	h.starts.Wait()
 	err := h.transport.Close()
 	close(h.closing)
 	h.loops.Wait()

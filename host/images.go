@@ -38,8 +38,11 @@ type images struct {
 	grown int
 	seen  uint64
 
-	sends     []sending
-	in        *incoming
+	sends []sending
+	in    *incoming
+	// left is an image that an earlier life has received, whole or in part, and
+	// nobody knows from whom; zero: none.
+	left      snapshot.File
 	restoring *restoring
 	// at is when tick is wanted.
 	at smr.Instant
@@ -68,8 +71,11 @@ type sending struct {
 
 // incoming is an image that this replica receives.
 type incoming struct {
-	file   snapshot.File
+	file snapshot.File
+	// source is who has it. Zero: not known, all members are asked, and those in
+	// gone have it not.
 	source smr.ReplicaID
+	gone   []smr.ReplicaID
 	// have are written, asked are asked for; scanned says that have is known.
 	have, asked uint64
 	scanned     bool
@@ -80,6 +86,7 @@ type incoming struct {
 
 // restoring is an image that the core has accepted.
 type restoring struct {
+	file        snapshot.File
 	restoration smr.Restoration
 	head        *snapshot.Head
 	// seq is the write after which the log begins at the image; zero: the core
@@ -107,13 +114,14 @@ func (im *images) open(s *Shard, cfg *GroupConfig) error {
 		return err
 	}
 	dir.BlockBytes = s.cfg.Snapshots.BlockBytes
+	dir.NoSync = s.without.ImageSync
 	im.dir = dir
 	return nil
 }
 
 // atStart makes the machine's state one that the log follows, and returns its
 // index: that of applied if it does already, that of an image if not.
-func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied uint64) (uint64, error) {
+func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied uint64, stop <-chan struct{}) (uint64, error) {
 	if im.machine != nil {
 		for _, f := range slices.Backward(im.dir.Whole()) {
 			if f.Index <= applied || f.Index < state.Snapshot.Index || f.Index > state.Last || im.durable != nil && applied >= state.Snapshot.Index {
@@ -127,11 +135,14 @@ func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied 
 				continue // received, and never accepted
 			}
 			if err == nil {
-				err = im.restoreNow(f)
+				err = im.restoreNow(f, stop)
 			}
 			if err == nil {
 				applied = f.Index
 				break
+			}
+			if errors.Is(err, ErrStopped) {
+				return 0, err
 			}
 			s.cfg.Logger.Error("a snapshot cannot be used; an older one may do", "group", g, "snapshot", f, "err", err)
 		}
@@ -153,8 +164,9 @@ func termAt(state *smr.LogState, index uint64) (term uint64) {
 	return term
 }
 
-// restoreNow brings an image into the machine, to its end.
-func (im *images) restoreNow(f snapshot.File) error {
+// restoreNow brings an image into the machine, to its end, or ends with ErrStopped
+// after the block at which stop was closed.
+func (im *images) restoreNow(f snapshot.File, stop <-chan struct{}) error {
 	blocks, err := im.dir.Open(f)
 	if err != nil {
 		return err
@@ -166,6 +178,11 @@ func (im *images) restoreNow(f snapshot.File) error {
 	r := &restoreImage{file: f, blocks: blocks, dec: snapshot.Decoder{ID: f.ID}, restoration: restoration}
 	defer r.close()
 	for !r.dec.Done() {
+		select {
+		case <-stop:
+			return ErrStopped
+		default:
+		}
 		if err := r.feed(); err != nil {
 			return err
 		}
@@ -196,6 +213,12 @@ func (g *group) imagesStarted(now smr.Instant) {
 	}
 	for _, f := range im.dir.Whole() {
 		im.whole = append(im.whole, image{File: f, used: now})
+		im.left = f
+	}
+	for _, f := range im.dir.Parts() {
+		if f.Index > im.left.Index {
+			im.left = f
+		}
 	}
 	im.at = now.Add(g.shard.cfg.Snapshots.KeepFor)
 }
@@ -238,7 +261,8 @@ func (g *group) tidyImages(now smr.Instant) {
 	keepFor := g.shard.cfg.Snapshots.KeepFor
 	for i := 0; i < len(im.whole)-im.keep(); {
 		f := im.whole[i].File
-		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f
+		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f ||
+			im.restoring != nil && im.restoring.file == f // the log begins there, and the state is not there yet
 		for _, s := range im.sends {
 			wanted = wanted || s.file == f && g.core.Heard(now, s.to)
 		}
@@ -327,14 +351,20 @@ func (g *group) considerCompaction() {
 	if size < g.every() && v.Last-(v.First-1) < c.EveryEntries {
 		return
 	}
+	g.startCompaction()
+}
+
+// startCompaction has the state made durable; the log is compacted when it is.
+func (g *group) startCompaction() {
+	im, c := &g.images, &g.shard.cfg.Snapshots
+	v := g.core.State()
 	if im.durable == nil {
 		g.takeImage()
 		return
 	}
 	im.flushing = true
 	_, cut := g.shard.log.Size(g.id, c.TailBytes)
-	f := &flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))}
-	g.shard.job.order(func() { g.shard.job.add(f) })
+	g.shard.job.aside(&flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))})
 }
 
 // every is how large the log may grow before it is compacted.
@@ -400,14 +430,14 @@ func (g *group) takeImage() {
 	g.worker.push(&applyJob{group: g, act: func() error {
 		view, err := g.images.machine.View()
 		g.shard.inbox.put(func(l *letters) {
-			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(view, err) })
+			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(now, view, err) })
 		})
 		return nil
 	}})
 }
 
 // viewTaken labels the view and has it written.
-func (g *group) viewTaken(view smr.View, err error) {
+func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	j := g.shard.job
 	var meta smr.SnapshotMeta
 	if err == nil && g.failed != nil {
@@ -431,6 +461,9 @@ func (g *group) viewTaken(view smr.View, err error) {
 	head := &snapshot.Head{Group: g.id, SnapshotMeta: meta, Digest: view.Digest()}
 	id := g.shard.newImageID()
 	j.order(func() { j.takeImage(g, head, id, view) })
+	if g.shard.without.DurableImage {
+		g.compact(now, meta.Index)
+	}
 }
 
 // imageTaken is the word that an image is whole, or why it is not.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -32,7 +33,7 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
 		waited := now.Sub(in.moved)
-		useful := in.file.Index >= o.LogStart && in.have > 0 && waited < patience*g.shard.cfg.ElectionTimeout
+		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && waited < patience*g.shard.cfg.ElectionTimeout)
 		if in.file == file || in.whole || useful {
 			// What comes in will do: the log follows it, wherever it comes from.
 			g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
@@ -41,10 +42,26 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		g.dropIncoming()
 	}
 	im.in = &incoming{file: file, source: o.Source, moved: now}
-	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", o.Index, "from", o.Source)
+	if begun := im.begunBefore(o.LogStart, v.Commit); begun.Index != 0 && begun != file {
+		file = begun
+		im.in = &incoming{file: file, moved: now}
+	}
+	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", file.Index, "from", im.in.source)
 	g.shard.job.order(func() { g.shard.job.receiveImage(g, file) })
 	g.tellLeader(wire.SnapshotRunning, file.Index, 0)
 	g.wakeImages(now.Add(g.shard.cfg.ElectionTimeout))
+}
+
+// begunBefore is an image that an earlier life of this host has received, whole or
+// in part, and that will do; zero if there is none. The leader that it came from
+// may be another's follower by now, and still have it. It is tried once.
+func (im *images) begunBefore(logStart, commit uint64) snapshot.File {
+	left := im.left
+	im.left = snapshot.File{}
+	if left.Index < logStart || left.Index <= commit {
+		return snapshot.File{}
+	}
+	return left
 }
 
 // dropIncoming gives up what is being received; what there is of it stays until
@@ -77,6 +94,10 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 	}
 	if !in.scanned {
 		in.scanned, in.asked = true, uint64(have)
+		if in.source == 0 && have == 0 {
+			g.giveUpIncoming() // there is nothing to go on with
+			return
+		}
 	}
 	if uint64(have) > in.have {
 		in.have, in.moved = uint64(have), now
@@ -96,9 +117,41 @@ func (g *group) askBlocks(now smr.Instant) {
 	if ahead > window/2 {
 		return
 	}
-	f := g.shard.out.frame(in.source)
-	f.B = wire.AppendSnapshotFetch(f.B, &wire.SnapshotFetch{Group: g.id, Index: in.file.Index, ID: in.file.ID, First: in.asked, Count: window - ahead})
+	if in.source == 0 {
+		in.asked = in.have + 1
+		for _, id := range g.others() {
+			if !slices.Contains(in.gone, id) {
+				g.fetchBlocks(id, in.have, 1)
+			}
+		}
+		return
+	}
+	g.fetchBlocks(in.source, in.asked, window-ahead)
 	in.asked += window - ahead
+}
+
+func (g *group) fetchBlocks(of smr.ReplicaID, first, count uint64) {
+	file := g.images.in.file
+	f := g.shard.out.frame(of)
+	f.B = wire.AppendSnapshotFetch(f.B, &wire.SnapshotFetch{Group: g.id, Index: file.Index, ID: file.ID, First: first, Count: count})
+}
+
+// others are the other members of the group.
+func (g *group) others() (ids []smr.ReplicaID) {
+	for _, m := range g.core.Status().Configuration.Members {
+		if m.ID != g.shard.id {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// giveUpIncoming gives up what comes in: whatever the leader offers next will be
+// taken. If that is the same image, receiving goes on where it stopped.
+func (g *group) giveUpIncoming() {
+	index := g.images.in.file.Index
+	g.dropIncoming()
+	g.tellLeader(wire.SnapshotFailed, index, 0)
 }
 
 // reaskBlocks asks again when nothing has come for a while.
@@ -108,11 +161,7 @@ func (g *group) reaskBlocks(now smr.Instant) {
 		return
 	}
 	if now.Sub(in.moved) >= patience*g.shard.cfg.ElectionTimeout {
-		// Whoever has it is gone. If the leader offers the same image again,
-		// receiving goes on where it stopped.
-		file := in.file
-		g.dropIncoming()
-		g.tellLeader(wire.SnapshotFailed, file.Index, 0)
+		g.giveUpIncoming() // whoever has it is gone
 		return
 	}
 	in.asked = in.have
@@ -123,19 +172,23 @@ func (g *group) reaskBlocks(now smr.Instant) {
 // blockCame is a block of an image.
 func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotBlock) {
 	in := g.images.in
-	if in == nil || in.whole || in.file != (snapshot.File{Index: b.Index, ID: b.ID}) || from != in.source {
+	if in == nil || in.whole || in.file != (snapshot.File{Index: b.Index, ID: b.ID}) || in.source != 0 && from != in.source {
 		return
 	}
 	if b.Data == nil {
-		// It is gone there. Whatever the leader offers next will be taken.
-		g.dropIncoming()
-		g.tellLeader(wire.SnapshotFailed, b.Index, 0)
+		// It is not there, or no longer.
+		if !slices.Contains(in.gone, from) {
+			in.gone = append(in.gone, from)
+		}
+		if in.source != 0 || len(in.gone) >= len(g.others()) {
+			g.giveUpIncoming()
+		}
 		return
 	}
 	if b.Number < in.have || b.Number >= in.asked {
 		return
 	}
-	in.moved = now
+	in.source, in.moved = from, now
 	block := *b
 	g.shard.job.order(func() { g.shard.job.blockCame(g, block) })
 }
@@ -180,7 +233,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 		g.tellLeader(wire.SnapshotInstalled, g.core.State().Commit, 0)
 		return
 	}
-	im.restoring = &restoring{restoration: restoration, head: head}
+	im.restoring = &restoring{file: f, restoration: restoration, head: head}
 }
 
 // accepted is the core's word that the log begins at an image now. The marker
@@ -193,6 +246,9 @@ func (g *group) accepted(meta *smr.SnapshotMeta, seq uint64) {
 	}
 	s.log.SetSnapshot(g.id, *meta)
 	r.seq = seq
+	if s.without.ImageMarker {
+		g.exchange(r)
+	}
 	// Proposals up to the image's term may be in it, and will not come out any
 	// more (see the package comment on the term fence).
 	g.committedTerm = max(g.committedTerm, meta.Term)
@@ -212,6 +268,11 @@ func (g *group) markerWritten(seq uint64) {
 	if r == nil || r.seq == 0 || seq < r.seq || r.pushed {
 		return
 	}
+	g.exchange(r)
+}
+
+// exchange has the worker put the image's state in the place of the present one.
+func (g *group) exchange(r *restoring) {
 	r.pushed = true
 	g.worker.push(&applyJob{group: g, last: r.head.Index, act: func() error {
 		if err := commitRestoration(r.restoration, g.machine, r.head); err != nil {

@@ -13,6 +13,7 @@ import (
 type Job struct {
 	shard *Shard
 	wake  func()
+	goes  func(f func()) // see Env.Go
 
 	mu     sync.Mutex
 	orders []func() // guarded by mu; run by Turn before anything else
@@ -55,6 +56,18 @@ func (j *Job) add(w worker) *task {
 	t := &task{work: w}
 	j.tasks = append(j.tasks, t)
 	return t
+}
+
+// aside has a step that ends a task by itself done, beside the Job if it can be.
+func (j *Job) aside(w worker) {
+	if j.goes == nil {
+		j.order(func() { j.add(w) })
+		return
+	}
+	j.goes(func() {
+		w.step(0)
+		w.close()
+	})
 }
 
 // HasWork reports whether Turn would find an order.

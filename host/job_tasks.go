@@ -64,6 +64,9 @@ type flushMachine struct {
 func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
 	m := f.g.images.durable
 	at, err := m.Durable()
+	if f.g.shard.without.DurableImage {
+		at = f.wanted
+	}
 	if err == nil && at < f.wanted {
 		if err = m.Flush(); err == nil {
 			at, err = m.Durable()
@@ -145,7 +148,7 @@ func (j *Job) sendBlock(to smr.ReplicaID, b *wire.SnapshotBlock) {
 	} else {
 		err = s.out.sender.Send(uint64(to), buf)
 	}
-	if err == nil {
+	if err == nil && b.Data != nil {
 		j.tokens.take(n)
 		s.metrics.snapshotBytesSent.Add(uint64(n))
 		s.metrics.snapshotBlocksSent.Add(1)

@@ -23,7 +23,11 @@ type Env struct {
 	// from any goroutine, when the turn of that number would find work. Nil:
 	// nobody is told, and the caller asks HasWork.
 	WakeShard, WakeSyncer, WakeFetcher, WakeJob, WakeWorker func(number int)
-	// Without takes protections away. Only a simulation may.
+	// Go runs f on a goroutine of its own, so that a state machine that takes long
+	// to make itself durable holds up nothing else; at most one at a time for each
+	// group. Nil: f is a step of the shard's Job.
+	Go func(f func())
+	// Without takes protections away. Only a simulation or a measurement may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
 	Now func() smr.Instant
@@ -37,9 +41,6 @@ type Env struct {
 type Protections struct {
 	// Core is passed on to every core.
 	Core []raft.Option
-	// Prepared: the log's segments are plain files that grow, neither reserved
-	// nor recycled. This protects from nothing and is there to be measured.
-	Prepared bool
 	// Fence: proposals of an earlier term are not proposed again.
 	Fence bool
 	// FenceTerm: a leader takes forwarded proposals in any term.
@@ -48,6 +49,17 @@ type Protections struct {
 	ApplyWait bool
 	// Sync: the log acknowledges without syncing.
 	Sync bool
+	// DurableImage: the log is compacted before the state that it leads to is
+	// durable.
+	DurableImage bool
+	// ImageSync: snapshots get their names without having been synced.
+	ImageSync bool
+	// ImageMarker: the states are exchanged before it is on disk that the log
+	// begins at the snapshot.
+	ImageMarker bool
+	// Prepared: the log's segments are plain files that grow, neither reserved
+	// nor recycled. It protects from nothing: it is for measurements.
+	Prepared bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -109,7 +121,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		cfg:     cfg,
 		without: rt.env.Without,
 		log:     log,
-		groups:  map[smr.GroupID]*group{},
+		groups:  map[smr.GroupID]*group{}, starting: map[smr.GroupID]bool{},
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
@@ -119,7 +131,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
 	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}
 	sc := &cfg.Snapshots
-	s.job = &Job{shard: s, wake: wakeOf(rt.env.WakeJob, number), tokens: tokens{perSecond: sc.BandwidthBytes}}
+	s.job = &Job{shard: s, goes: rt.env.Go, wake: wakeOf(rt.env.WakeJob, number), tokens: tokens{perSecond: sc.BandwidthBytes}}
 	if sc.BandwidthBytes > 0 {
 		s.job.tokens.perSecond = max(1, sc.BandwidthBytes/int64(cfg.Shards))
 	}
@@ -194,70 +206,6 @@ func (s *Shard) peerDown(now smr.Instant, peer smr.ReplicaID) {
 // shardOf is the shard that a group lives on.
 func (rt *Runtime) shardOf(g smr.GroupID) *Shard {
 	return rt.shards[uint64(g)%uint64(len(rt.shards))]
-}
-
-// StartGroup starts a replica of a group. It must not run together with a turn
-// of the group's shard.
-func (rt *Runtime) StartGroup(cfg GroupConfig, now smr.Instant) (*Group, error) {
-	if err := cfg.check(rt.cfg.ID); err != nil {
-		return nil, err
-	}
-	s := rt.shardOf(cfg.ID)
-	if s.failed != nil {
-		return nil, s.failed
-	}
-	if s.groups[cfg.ID] != nil {
-		return nil, fmt.Errorf("%w: %d", ErrGroupExists, cfg.ID)
-	}
-	applied, err := cfg.Machine.Open()
-	if err != nil {
-		return nil, fmt.Errorf("opening the state machine of group %d: %w", cfg.ID, err)
-	}
-	g, err := s.newGroup(cfg, applied, now)
-	if err != nil {
-		return nil, errors.Join(err, cfg.Machine.Close())
-	}
-	g.worker = rt.workers[uint64(cfg.ID)%uint64(len(rt.workers))]
-	s.groups[cfg.ID] = g
-	g.imagesStarted(now)
-	s.deadlines.push(g, g.deadline())
-	s.activate(g)
-	g.publish()
-	return &Group{rt: rt, g: g}, nil
-}
-
-func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*group, error) {
-	state, ok := s.log.State(cfg.ID)
-	if !ok {
-		if applied != 0 {
-			return nil, fmt.Errorf("%w: the state machine of group %d has applied %d entries, but the log knows no such group: they do not belong together, or the log was lost", ErrConfig, cfg.ID, applied)
-		}
-		s.log.Create(cfg.ID, cfg.Members)
-		state = smr.LogState{Snapshot: smr.SnapshotMeta{Configuration: cfg.Members}}
-	}
-	g := &group{id: cfg.ID, shard: s, machine: cfg.Machine}
-	if err := g.images.open(s, &cfg); err != nil {
-		return nil, err
-	}
-	applied, err := g.images.atStart(s, cfg.ID, &state, applied)
-	if err != nil {
-		return nil, err
-	}
-	if applied > state.Last {
-		return nil, fmt.Errorf("%w: the state machine of group %d has applied %d entries, but its log ends at %d: they do not belong together, or the log was cut", ErrConfig, cfg.ID, applied, state.Last)
-	}
-	rc := s.cfg.Raft
-	rc.Group, rc.ID = cfg.ID, s.id
-	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
-	rc.Seed = mix(s.origin, uint64(cfg.ID))
-	core, err := raft.New(rc, raft.Start{LogState: state, Applied: applied}, now, s.without.Core...)
-	if err != nil {
-		return nil, fmt.Errorf("group %d: %w", cfg.ID, err)
-	}
-	g.core, g.applied = core, applied
-	g.reads.lastTicket = mix(s.origin, ^uint64(cfg.ID)) >> 1
-	g.view.applied.Store(applied)
-	return g, nil
 }
 
 // Close closes the logs and the state machines, without waiting for anything.

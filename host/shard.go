@@ -29,6 +29,7 @@ type Shard struct {
 	item    wire.Item
 
 	groups    map[smr.GroupID]*group
+	starting  map[smr.GroupID]bool
 	active    []*group
 	running   []*group // the half of active that the turn works on
 	deadlines deadlineHeap

@@ -44,7 +44,6 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (HashKVResult, error) {
 	if err != nil {
 		return HashKVResult{}, err
 	}
-	defer s.release()
 	res, err := v.hash(ctx, rev)
 	if e := v.close(); err == nil {
 		err = e
@@ -102,14 +101,18 @@ func (s *Store) Verify(ctx context.Context) error {
 		return err
 	}
 	st := s.w.st
-	s.life.RLock()
-	defer s.life.RUnlock()
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: versionsStart, UpperBound: versionsEnd})
-	s.mu.Unlock()
+	e, err := s.hold()
 	if err != nil {
+		s.mu.Unlock()
 		return err
 	}
-	v := view{it: it, rev: st.revision, compact: st.compact}
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: versionsStart, UpperBound: versionsEnd})
+	s.mu.Unlock()
+	if err != nil {
+		e.release()
+		return err
+	}
+	v := view{engine: e, it: it, rev: st.revision, compact: st.compact}
 	err = v.verify(ctx, &st)
 	if e := v.close(); err == nil {
 		err = e

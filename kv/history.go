@@ -34,7 +34,6 @@ func (s *Store) History(ctx context.Context, req HistoryRequest, fn func(*Event)
 	if err != nil {
 		return 0, err
 	}
-	defer s.release()
 	defer func() {
 		if e := v.close(); err == nil {
 			err = e
@@ -52,7 +51,7 @@ func (s *Store) History(ctx context.Context, req HistoryRequest, fn func(*Event)
 	}
 	// The index iterator is younger than v. If a compaction has come in between
 	// it may lack entries that v has.
-	index, err := s.db.NewIter(&pebble.IterOptions{
+	index, err := v.engine.db.NewIter(&pebble.IterOptions{
 		LowerBound: appendRevisionKey(nil, position{main: from}), UpperBound: appendRevisionKey(nil, position{main: to + 1}),
 	})
 	if err != nil {

@@ -125,7 +125,8 @@ func (c *pointCache) remove(key []byte) {
 func (c *pointCache) begin() { c.change.Add(1) }
 func (c *pointCache) end()   { c.change.Add(1) }
 
-// reset forgets everything: the store is opened. There are no readers.
+// reset forgets everything: the store is opened, or takes another state. What
+// readers of the old one have found is not put in any more.
 func (c *pointCache) reset() {
 	c.change.Add(2 - c.change.Load()%2) // what a reader noted before is void
 	for i := range c.shards {
@@ -173,7 +174,7 @@ func (s *Store) Point(key []byte) (kv *KeyValue, revision int64, err error) {
 func (s *Store) cachedPoint(key []byte) (*KeyValue, int64, error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
-	if s.db == nil {
+	if s.engine == nil {
 		return nil, 0, ErrClosed
 	}
 	revision := s.revision.Load()

@@ -9,37 +9,37 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// acquire returns a view of the last applied state. It runs beside Apply without
-// a lock. The caller closes the view and then calls release.
+// acquire returns a view of the last applied state, which the caller closes. It
+// runs beside Apply, and what reads from the view beside an exchange of states.
 //
 // Why it is consistent: every version carries its revision, so that what is
 // committed later is told apart and ignored. Only the removal of compacted
 // versions could harm; Apply publishes a compact revision before it removes
 // anything for it, and we read the compact revision after the iterator is
 // pinned: whatever is missing from it was superfluous at this compact revision.
+// Engine and revisions are of one state, for an exchange changes them under life.
 func (s *Store) acquire(lower, upper []byte) (view, error) {
 	s.life.RLock()
-	if s.db == nil {
-		s.life.RUnlock()
+	defer s.life.RUnlock()
+	e := s.engine
+	if e == nil {
 		return view{}, ErrClosed
 	}
 	for {
 		rev := s.revision.Load()
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
-			s.life.RUnlock()
 			return view{}, err
 		}
 		// A compaction may have overtaken the revision; then a newer revision
 		// has been published too, before it.
 		if compact := s.compact.Load(); compact <= rev {
-			return view{it: it, rev: rev, compact: compact}, nil
+			e.refs.Add(1)
+			return view{engine: e, it: it, rev: rev, compact: compact}, nil
 		}
 		it.Close()
 	}
 }
-
-func (s *Store) release() { s.life.RUnlock() }
 
 // read calls fn with a view of the keys that [key, rangeEnd) can need.
 func (s *Store) read(key, rangeEnd []byte, fn func(v *view) error) (err error) {
@@ -58,7 +58,6 @@ func (s *Store) read(key, rangeEnd []byte, fn func(v *view) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.release()
 	defer func() {
 		if e := v.close(); err == nil {
 			err = e

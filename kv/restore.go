@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/quorate/quorate/smr"
@@ -23,6 +26,7 @@ type restoration struct {
 	unflushed int64
 	finished  bool
 	committed bool
+	old       *engine // what it has taken the place of
 	closed    bool
 }
 
@@ -34,7 +38,7 @@ func (s *Store) BeginRestore() (smr.Restoration, error) {
 		return nil, fmt.Errorf("key-value store in %s takes a state in already", s.cfg.Dir)
 	}
 	dir := s.cfg.Dir + dirRestoring
-	if err := s.cfg.FS.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeAll(s.cfg.FS, dir); err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
 	o := s.pebbleOptions()
@@ -138,77 +142,114 @@ func (r *restoration) closeDB() error {
 	return err
 }
 
-// Commit implements smr.Restoration. Readers see the old state or the new one;
-// Commit waits for those that are at work.
+// Commit implements smr.Restoration. Those who are reading go on reading the old
+// state; who begins afterwards reads the new one. Commit waits for neither.
 func (r *restoration) Commit() error {
 	s := r.s
 	if !r.finished {
 		return fmt.Errorf("restore key-value store: committed before it was finished")
 	}
-	dir := s.cfg.Dir
-	if err := s.cfg.FS.Rename(dir+dirRestoring, dir+dirRestored); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	dir := restoredDir(s.cfg.Dir, s.generation+1)
+	if err := s.cfg.FS.Rename(s.cfg.Dir+dirRestoring, dir); err != nil {
 		return fmt.Errorf("restore key-value store: %w", err)
 	}
 	if err := vfs.SyncDir(s.cfg.FS, s.cfg.FS.PathDir(dir)); err != nil {
 		return fmt.Errorf("restore key-value store: %w", err)
 	}
 	r.committed = true
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := r.exchange(); err != nil {
+	if err := r.exchange(dir); err != nil {
 		s.broken = fmt.Errorf("key-value store in %s, restoring: %w", dir, err)
 		return s.broken
 	}
 	return nil
 }
 
-// exchange opens the new state in the place of the old one. Under mu.
-func (r *restoration) exchange() error {
+// exchange opens the new state in dir and puts it in the place of the old one,
+// which it leaves to Close. Under mu.
+func (r *restoration) exchange(dir string) error {
 	s := r.s
-	if s.db == nil {
-		return ErrClosed
-	}
-	err := errors.Join(s.views.closeAll(), s.w.closeIterator(), s.w.batch.Close())
-	s.life.Lock()
-	defer s.life.Unlock()
-	err = errors.Join(err, s.db.Close())
-	s.db = nil
+	next, st, err := s.openEngine(dir)
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.FS.Rename(s.cfg.Dir, s.cfg.Dir+dirOld); err != nil {
-		return err
+	if err := errors.Join(s.views.closeAll(), s.closeWriter()); err != nil {
+		return errors.Join(err, next.db.Close())
 	}
-	if err := s.settleDir(false); err != nil {
-		return err
-	}
-	_, err = s.openDB()
-	return err
+	s.retired = slices.DeleteFunc(s.retired, func(e *engine) bool {
+		select {
+		case <-e.closed:
+			return true
+		default:
+			return false
+		}
+	})
+	s.life.Lock()
+	defer s.life.Unlock()
+	r.old = s.engine
+	r.old.obsolete = true
+	s.retired = append(s.retired, r.old)
+	s.generation++
+	return s.install(next, st)
 }
 
-// settleDir brings the directory of the store to its place after a restoration
-// that was committed to, and removes what is left of others. old: also what the
-// state before has left.
-func (s *Store) settleDir(old bool) error {
-	fsys, dir := s.cfg.FS, s.cfg.Dir
-	if _, err := fsys.Stat(dir + dirRestored); err == nil {
-		if err := fsys.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+// The directories of a store, beside that of its name. While a store is open, its
+// state is in the restored one of the highest number, if there is one: from the
+// moment on that it has this name, all others are worthless.
+const (
+	dirRestoring = ".restoring" // being filled, worthless
+	dirRestored  = ".restored-" // and its number
+)
+
+func restoredDir(dir string, generation uint64) string {
+	return fmt.Sprintf("%s%s%d", dir, dirRestored, generation)
+}
+
+// settleDir gives the state of a store that is not open the store's name, and
+// removes all others. A crash at any step leaves the same to do.
+func settleDir(fsys vfs.FS, dir string) error {
+	parent := fsys.PathDir(dir)
+	names, err := fsys.List(parent)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var found []uint64
+	for _, name := range names {
+		text, ok := strings.CutPrefix(name, fsys.PathBase(dir)+dirRestored)
+		if n, err := strconv.ParseUint(text, 10, 64); ok && err == nil {
+			found = append(found, n)
 		}
-		if err := fsys.Rename(dir+dirRestored, dir); err != nil {
-			return err
-		}
-		if err := vfs.SyncDir(fsys, fsys.PathDir(dir)); err != nil {
+	}
+	slices.Sort(found)
+	if err := removeAll(fsys, dir+dirRestoring); err != nil || len(found) == 0 {
+		return err
+	}
+	// An older one must not be found when the newest has lost its number.
+	newest := found[len(found)-1]
+	for _, n := range found[:len(found)-1] {
+		if err := removeAll(fsys, restoredDir(dir, n)); err != nil {
 			return err
 		}
 	}
-	if !old {
-		return nil
+	if err := removeAll(fsys, dir); err != nil {
+		return err
 	}
-	for _, suffix := range []string{dirRestoring, dirOld} {
-		if err := fsys.RemoveAll(dir + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := vfs.SyncDir(fsys, parent); err != nil {
+		return err
+	}
+	if err := fsys.Rename(restoredDir(dir, newest), dir); err != nil {
+		return err
+	}
+	return vfs.SyncDir(fsys, parent)
+}
+
+func removeAll(fsys vfs.FS, dir string) error {
+	if err := fsys.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -225,13 +266,11 @@ func (r *restoration) Close() error {
 	if s.restoring == r {
 		s.restoring = nil
 	}
-	err := r.closeDB()
-	suffix := dirRestoring
 	if r.committed {
-		suffix = dirOld
+		if r.old != nil {
+			r.old.retire() // whoever reads it last closes and removes it
+		}
+		return nil
 	}
-	if e := s.cfg.FS.RemoveAll(s.cfg.Dir + suffix); e != nil && !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
-	return err
+	return errors.Join(r.closeDB(), removeAll(s.cfg.FS, s.cfg.Dir+dirRestoring))
 }

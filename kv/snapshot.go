@@ -251,11 +251,3 @@ func cutPair(b []byte) (key, value []byte, n int) {
 	}
 	return key, value, n
 }
-
-// The suffixes of a store's directory while another state takes its place. From
-// the moment on that dirRestored exists, it is the store.
-const (
-	dirRestoring = ".restoring" // being filled, worthless
-	dirRestored  = ".restored"  // whole, and committed to
-	dirOld       = ".old"       // to be removed
-)

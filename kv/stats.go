@@ -49,10 +49,10 @@ func (s *Store) Size() (onDisk, inUse int64) {
 // blocked meanwhile. Pebble does it by itself as it goes, unless the store is
 // deterministic.
 func (s *Store) Defragment(ctx context.Context) error {
-	s.life.RLock()
-	defer s.life.RUnlock()
-	if s.db == nil {
-		return ErrClosed
+	e, err := s.hold()
+	if err != nil {
+		return err
 	}
-	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+	defer e.release()
+	return e.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
 }

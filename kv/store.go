@@ -19,9 +19,14 @@ import (
 type Store struct {
 	cfg Config
 
-	// life is held for reading by every reader, so that Close waits for them.
-	life sync.RWMutex
-	db   *pebble.DB
+	// life guards engine, which readers hold on to; it is held for moments alone.
+	life   sync.RWMutex
+	engine *engine // nil: not open
+	// db is the engine's, for those who hold mu; generation is that of its
+	// directory, see dirRestored; retired are those that may still be read.
+	db         *pebble.DB
+	generation uint64
+	retired    []*engine
 
 	// mu guards w, broken and unflushed, and comes before life; it is held by Apply, CompactStep and
 	// Verify's start, and is not contended on the hot path.
@@ -68,43 +73,20 @@ const formatMagic = "quorate-kv"
 func (s *Store) Open() (applied uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.life.Lock()
-	defer s.life.Unlock()
 	if s.db != nil {
 		return 0, fmt.Errorf("key-value store in %s is open already", s.cfg.Dir)
 	}
-	if err := s.settleDir(true); err != nil {
+	if err := settleDir(s.cfg.FS, s.cfg.Dir); err != nil {
 		return 0, fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err)
 	}
-	return s.openDB()
-}
-
-// openDB opens pebble and makes the store that of what is in it. Under mu and
-// life.
-func (s *Store) openDB() (applied uint64, err error) {
-	db, err := pebble.Open(s.cfg.Dir, s.pebbleOptions())
+	e, st, err := s.openEngine(s.cfg.Dir)
 	if err != nil {
-		if isForeign(err) {
-			return 0, fmt.Errorf("open key-value store in %s: %w: %w", s.cfg.Dir, ErrForeignStore, err)
-		}
-		return 0, fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err)
-	}
-	st, err := load(db, s.cfg.Group)
-	if err == nil && s.cfg.Deterministic {
-		err = growMemTable(db, s.cfg.MemTableBytes)
-	}
-	if err != nil {
-		return 0, errors.Join(fmt.Errorf("open key-value store in %s: %w", s.cfg.Dir, err), db.Close())
-	}
-	s.db, s.broken, s.unflushed = db, nil, 0
-	s.background.Store(nil)
-	s.points.reset()
-	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes), points: s.points, batch: db.NewBatch(), index: db.NewBatch()}
-	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return 0, err
 	}
-	s.publish()
-	return st.applied, nil
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.generation = 0
+	return st.applied, s.install(e, st)
 }
 
 // appendFormat appends the record that identifies a store: magic | version byte
@@ -177,40 +159,46 @@ func (s *Store) Close() error {
 	if err := s.views.closeAll(); err != nil {
 		return err
 	}
-	s.life.Lock()
-	defer s.life.Unlock()
 	if s.db == nil {
 		return nil
 	}
-	err := errors.Join(s.w.closeIterator(), s.w.batch.Close(), s.w.index.Close())
+	err := s.closeWriter()
 	if s.usable() == nil {
 		err = errors.Join(err, s.db.Flush())
 	}
-	err = errors.Join(err, s.db.Close())
-	s.db = nil
+	s.life.Lock()
+	last := s.engine
+	s.engine, s.db = nil, nil
+	s.life.Unlock()
+	for _, e := range append(s.retired, last) {
+		e.retire()
+		<-e.closed
+		err = errors.Join(err, e.err)
+	}
+	s.retired = nil
 	return err
 }
 
 // Flush makes everything applied before the call durable. It may be called by
 // any goroutine, beside Apply.
 func (s *Store) Flush() error {
-	s.life.RLock()
-	defer s.life.RUnlock()
-	if s.db == nil {
-		return ErrClosed
+	e, err := s.hold()
+	if err != nil {
+		return err
 	}
-	return s.db.Flush()
+	defer e.release()
+	return e.db.Flush()
 }
 
 // Durable returns the index of the last entry whose effect would survive a
 // crash now: what Open would return. The log must be kept from the next one on.
 func (s *Store) Durable() (uint64, error) {
-	s.life.RLock()
-	defer s.life.RUnlock()
-	if s.db == nil {
-		return 0, ErrClosed
+	e, err := s.hold()
+	if err != nil {
+		return 0, err
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true, LowerBound: keyState, UpperBound: []byte{tagMeta + 1}})
+	defer e.release()
+	it, err := e.db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true, LowerBound: keyState, UpperBound: []byte{tagMeta + 1}})
 	if err != nil {
 		return 0, err
 	}

@@ -250,7 +250,6 @@ func (s *Store) ReadTxn(ctx context.Context, t *TxnRequest) (*TxnResponse, error
 	if err != nil {
 		return nil, err
 	}
-	defer s.release()
 	resp, err := v.readTxn(ctx, t)
 	if e := v.close(); err == nil {
 		err = e

@@ -11,6 +11,7 @@ import (
 // view is one consistent state to read from: the versions up to main revision
 // rev, history from compact on. It is used by one goroutine and must be closed.
 type view struct {
+	engine       *engine // held, if not nil
 	it           *pebble.Iterator
 	rev, compact int64
 	// narrowed says that scan has set bounds on it.
@@ -34,7 +35,13 @@ func (v *version) keyValue() KeyValue {
 	}
 }
 
-func (v *view) close() error { return v.it.Close() }
+func (v *view) close() error {
+	err := v.it.Close()
+	if v.engine != nil {
+		v.engine.release()
+	}
+	return err
+}
 
 // widen takes back the bounds that scan has set.
 func (v *view) widen() {

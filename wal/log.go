@@ -51,6 +51,7 @@ type Log struct {
 	zeros    []byte
 	// moveBytes is how much may still be moved before the next rotation.
 	moveBytes       int64
+	unmoved         uint64 // a segment from which nothing could be moved
 	noMoves, warned bool
 	lastEmpty       bool // the last batch is an empty one
 

@@ -5,8 +5,11 @@ import (
 )
 
 const (
-	// moveSegmentsMin is how many segments there are before old ones are moved.
+	// moveSegmentsMin is how many segments there are before much is moved. An old
+	// one of which no more than one part in moveTrifle is left is moved at any
+	// time: that costs nothing, and frees what all others keep behind it.
 	moveSegmentsMin = 4
+	moveTrifle      = 64
 	// moveStep is how much is moved in one batch.
 	moveStep = 256 << 10
 )
@@ -17,12 +20,14 @@ const (
 // rotation is bounded, so that it never takes more than a part of the disk's
 // work.
 func (l *Log) move() error {
-	if l.moveBytes <= 0 || l.noMoves {
+	if l.noMoves {
 		return nil
 	}
 	l.mu.Lock()
 	old := l.segments[0]
-	worth := len(l.segments) >= moveSegmentsMin && old.marks > 0 && l.worthMoving(old)
+	many := len(l.segments) >= moveSegmentsMin && l.moveBytes > 0
+	worth := len(l.segments) > 1 && old.marks > 0 && old.number != l.unmoved &&
+		(old.live <= old.capacity/moveTrifle || many && l.worthMoving(old))
 	l.mu.Unlock()
 	if !worth {
 		l.moveBytes = 0
@@ -37,7 +42,7 @@ func (l *Log) move() error {
 		return nil
 	}
 	if len(b.records) == 0 {
-		l.moveBytes = 0
+		l.moveBytes, l.unmoved = 0, old.number
 		return nil
 	}
 	l.moveBytes -= int64(len(b.bytes))

@@ -354,6 +354,40 @@ func TestIdleGroupDoesNotPinSegments(t *testing.T) {
 	}
 }
 
+// docs/snapshots.md: "what an idle group has left in an old segment is moved at
+// once": the log does not grow to the number of segments from which on more than
+// a trifle is moved.
+func TestTrifleIsMovedAtOnce(t *testing.T) {
+	fs := vfs.NewMem()
+	o := testOptions()
+	o.SegmentBytes = 64 << 10
+	l := mustOpen(t, fs, o)
+	l.Create(1, members(1, 2))
+	l.Append(1, 1, nil, run(1, 1, 1, 100))
+	l.Create(2, members(3))
+	mustSync(t, l)
+	most, files := 0, 0
+	for index := uint64(0); index < 2000; index += 5 {
+		l.Append(2, index+1, nil, run(index+1, index+5, 1, 200))
+		mustSync(t, l)
+		if index%20 == 0 && index > 40 {
+			l.SetSnapshot(2, smr.SnapshotMeta{Index: index - 40, Term: 1, Configuration: members(3)})
+		}
+		names, err := fs.List(testDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most, files = max(most, l.Stats().Segments), max(files, len(names)-1) // one is the lock
+	}
+	if most > 2 || files > 3 || l.Stats().MovedBytes == 0 {
+		t.Fatalf("up to %d segments in use, %d files; %+v", most, files, l.Stats())
+	}
+	l = reopenAfterCrash(t, fs, o)
+	if got, err := readAll(l, 1, 1, 1); err != nil || len(got) != 1 {
+		t.Fatalf("the idle group has %d entries, %v", len(got), err)
+	}
+}
+
 // A truncation in the middle of a Read: what it returns is of one log.
 func TestReadAcrossATruncation(t *testing.T) {
 	var during func()
