@@ -57,17 +57,16 @@ func (s *fakeSystem) Close() error { return nil }
 // What was refused is not counted as done, and a system that refuses everything
 // fails its window.
 func TestMeasure(t *testing.T) {
-	o := &options{window: 50 * time.Millisecond}
-	w := work{"write", 16, 4, 1}
+	o := &order{Window: 50 * time.Millisecond, Work: write(16, 4, 1)}
 	s := &fakeSystem{}
-	m, err := measure(o, s, w)
+	m, err := measure(o, s)
 	if err != nil || m.Failed == 0 || m.OpsPerS <= 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if done := m.OpsPerS * 0.05; done > float64(s.calls.Load())*0.75 {
 		t.Errorf("%v operations done of %d", done, s.calls.Load())
 	}
-	if _, err := measure(&options{window: time.Millisecond}, &fakeSystem{broken: true}, w); err == nil {
+	if _, err := measure(&order{Window: time.Millisecond, Work: o.Work}, &fakeSystem{broken: true}); err == nil {
 		t.Error("a broken system was measured")
 	}
 }

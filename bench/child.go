@@ -15,6 +15,28 @@ import (
 	"time"
 )
 
+// order is what a process of its own is to do.
+type order struct {
+	Job     string        `json:"job"` // one of jobs
+	System  string        `json:"system"`
+	Work    work          `json:"work"`
+	Dir     string        `json:"dir"`
+	Window  time.Duration `json:"window"`
+	Warm    time.Duration `json:"warm"`
+	Profile string        `json:"profile,omitempty"`
+	Entries int           `json:"entries,omitempty"`
+}
+
+// jobs are what a process of its own can do, by name.
+var jobs = map[string]func(*order) (any, error){
+	"window":   jobWindow,
+	"fill":     jobFill,
+	"restart":  jobRestart,
+	"failover": jobFailover,
+	"handover": jobHandOver,
+	"idle":     jobIdle,
+}
+
 // tmpfsMagic is what statfs calls a file system in memory.
 const tmpfsMagic = 0x01021994
 
@@ -44,35 +66,36 @@ func checkDir(o *options) error {
 	return nil
 }
 
-// spawn runs one window in a process of its own.
-func spawn(o *options, name string, w work, repeat int) (m measured, err error) {
-	dir, err := os.MkdirTemp(o.dir, "quorate-bench-")
-	if err != nil {
-		return m, err
+// spawn carries an order out in a process of its own and decodes what it found
+// out into result. Without a directory it gets an empty one.
+func spawn(o *options, w order, result any) error {
+	if w.Dir == "" {
+		dir, err := os.MkdirTemp(o.dir, "quorate-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		w.Dir = dir
 	}
-	defer os.RemoveAll(dir)
 	self, err := os.Executable()
 	if err != nil {
-		return m, err
+		return err
 	}
 	text, err := json.Marshal(w)
 	if err != nil {
-		return m, err
+		return err
 	}
-	args := []string{"-child", name, "-work", string(text), "-dir", dir, "-for", o.window.String(), "-warm", o.warm.String()}
-	if o.profile != "" {
-		args = append(args, "-profile", filepath.Join(o.profile, fmt.Sprintf("%s-%s-%d-%d-%d-%d.pprof", name, w.Work, w.Payload, w.InFlight, w.Groups, repeat)))
-	}
-	cmd := exec.Command(self, args...)
+	cmd := exec.Command(self, "-child", string(text))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return m, fmt.Errorf("%w: %s", err, tail(stderr.String()))
+		return fmt.Errorf("%w: %s", err, tail(stderr.String()))
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &m); err != nil {
-		return m, fmt.Errorf("%w: %q", err, tail(stdout.String()))
+	if err := json.Unmarshal(stdout.Bytes(), result); err != nil {
+		return fmt.Errorf("%w: %q", err, tail(stdout.String()))
 	}
-	return m, nil
+	return nil
 }
 
 func tail(s string) string {
@@ -83,49 +106,65 @@ func tail(s string) string {
 }
 
 // startMax bounds a window's start, and closeMax its end: a system that hangs
-// fails alone.
-const startMax, closeMax = 60 * time.Second, 60 * time.Second
+// fails alone. Each group may add startGroupMax to both.
+const startMax, closeMax, startGroupMax = 60 * time.Second, 60 * time.Second, 50 * time.Millisecond
 
-// runChild runs one window and writes its figures to standard output.
-func runChild(o *options) error {
-	var w work
-	if err := json.Unmarshal([]byte(o.work), &w); err != nil {
+// runChild carries an order out and writes what it found out to standard output.
+func runChild(text string) error {
+	var w order
+	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return err
 	}
-	kind, ok := systems[o.child]
+	job, ok := jobs[w.Job]
 	if !ok {
-		return fmt.Errorf("no system %q", o.child)
+		return fmt.Errorf("no job %q", w.Job)
 	}
-	limit := time.AfterFunc(startMax+o.warm+o.window+closeMax, func() {
+	limit := time.AfterFunc(startMax+closeMax+2*time.Duration(w.Work.Groups)*startGroupMax+2*(w.Warm+w.Window), func() {
 		fmt.Fprintln(os.Stderr, "hangs")
 		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
 		os.Exit(2)
 	})
 	defer limit.Stop()
-	s, err := kind.start(o.dir, w.Groups)
+	result, err := job(&w)
 	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	m, err := measure(o, s, w)
-	if err != nil {
-		return errors.Join(err, s.Close())
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(m); err != nil {
 		return err
 	}
-	return s.Close()
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// start starts the system of an order.
+func (w *order) start() (system, error) {
+	kind, ok := systems[w.System]
+	if !ok {
+		return nil, fmt.Errorf("no system %q", w.System)
+	}
+	s, err := kind.start(setup{dir: w.Dir, groups: w.Work.Groups, replicas: w.Work.Replicas, without: w.Work.Without})
+	if err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	return s, nil
+}
+
+// jobWindow measures one window.
+func jobWindow(w *order) (any, error) {
+	s, err := w.start()
+	if err != nil {
+		return nil, err
+	}
+	m, err := measure(w, s)
+	return m, errors.Join(err, s.Close())
 }
 
 // measure loads s and measures a window.
-func measure(o *options, s system, w work) (m measured, err error) {
-	l, err := newLoad(s, w)
+func measure(o *order, s system) (m measured, err error) {
+	l, err := newLoad(s, o.Work)
 	if err != nil {
 		return m, err
 	}
 	l.run()
 	defer l.stop()
-	time.Sleep(o.warm)
-	stopProfiles, err := startProfiles(o.profile)
+	time.Sleep(o.Warm)
+	stopProfiles, err := startProfiles(o.Profile)
 	if err != nil {
 		return m, err
 	}
@@ -134,7 +173,7 @@ func measure(o *options, s system, w work) (m measured, err error) {
 	cpu := processorTime()
 	l.begin()
 	begun := time.Now()
-	time.Sleep(o.window)
+	time.Sleep(o.Window)
 	ops, hist := l.end()
 	passed := time.Since(begun)
 	cpu = processorTime() - cpu
@@ -152,9 +191,10 @@ func measure(o *options, s system, w work) (m measured, err error) {
 		OpsPerS:     float64(ops) / passed.Seconds(),
 		P50Ms:       hist.quantile(0.50).Seconds() * 1e3,
 		P99Ms:       hist.quantile(0.99).Seconds() * 1e3,
+		P999Ms:      hist.quantile(0.999).Seconds() * 1e3,
 		CPUSPer100k: cpu.Seconds() / float64(ops) * 1e5,
 		BytesPerOp:  float64(after.TotalAlloc-before.TotalAlloc) / float64(ops),
-		RSSMiB:      peakMemory(),
+		RSSMiB:      memory("VmHWM"),
 		Failed:      l.refused.Load(),
 	}, nil
 }
@@ -191,15 +231,16 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// peakMemory is the largest resident set that this process has had, in MiB.
-func peakMemory() float64 {
+// memory is a line of /proc/self/status, in MiB: VmHWM, the largest resident set
+// that this process has had, or VmRSS, what it has now.
+func memory(line string) float64 {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(b)) {
+	for text := range strings.Lines(string(b)) {
 		var kib float64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(text, line+": %f kB", &kib); n == 1 {
 			return kib / 1024
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type dragonboatCluster struct {
 	hosts    []*dragonboat.NodeHost
 	leaders  []atomic.Int32    // by group: the host that leads
 	sessions []*client.Session // by group
+	broken   []*dragonboat.NodeHost
 }
 
 // dragonboatMachine counts commands. It is of the concurrent kind, which takes
@@ -44,15 +46,15 @@ func (m *dragonboatMachine) RecoverFromSnapshot(io.Reader, []sm.SnapshotFile, <-
 }
 func (m *dragonboatMachine) Close() error { return nil }
 
-func startDragonboat(dir string, groups int) (system, error) {
+func startDragonboat(s setup) (system, error) {
 	for _, name := range []string{"raft", "rsm", "transport", "grpc", "dragonboat", "logdb", "tan", "config", "raftpb", "settings"} {
 		logger.GetLogger(name).SetLevel(logger.CRITICAL)
 	}
-	addrs, err := freeAddrs(replicas)
+	addrs, err := freeAddrs(s.replicas)
 	if err != nil {
 		return nil, err
 	}
-	c := &dragonboatCluster{leaders: make([]atomic.Int32, groups)}
+	c := &dragonboatCluster{leaders: make([]atomic.Int32, s.groups)}
 	members := map[uint64]dragonboat.Target{}
 	for i, addr := range addrs {
 		members[uint64(i+1)] = addr
@@ -61,13 +63,13 @@ func startDragonboat(dir string, groups int) (system, error) {
 		expert := config.GetDefaultExpertConfig()
 		expert.LogDBFactory = tan.Factory
 		h, err := dragonboat.NewNodeHost(config.NodeHostConfig{
-			NodeHostDir: replicaDir(dir, i+1), RTTMillisecond: 50, RaftAddress: addr, Expert: expert,
+			NodeHostDir: replicaDir(s.dir, i+1), RTTMillisecond: 50, RaftAddress: addr, Expert: expert,
 		})
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 		c.hosts = append(c.hosts, h)
-		for g := range groups {
+		for g := range s.groups {
 			err := h.StartConcurrentReplica(members, false, func(uint64, uint64) sm.IConcurrentStateMachine { return &dragonboatMachine{} }, config.Config{
 				ReplicaID: uint64(i + 1), ShardID: uint64(g + 1), ElectionRTT: 20, HeartbeatRTT: 2, CheckQuorum: true,
 			})
@@ -76,7 +78,7 @@ func startDragonboat(dir string, groups int) (system, error) {
 			}
 		}
 	}
-	for g := range groups {
+	for g := range s.groups {
 		c.sessions = append(c.sessions, c.hosts[0].GetNoOPSession(uint64(g+1)))
 		for deadline := time.Now().Add(startMax / 2); !c.findLeader(g); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -139,9 +141,33 @@ func wait(rs *dragonboat.RequestState) error {
 	return nil
 }
 
+// Leader is the replica that leads a group.
+func (c *dragonboatCluster) Leader(group int) int {
+	c.findLeader(group)
+	return int(c.leaders[group].Load())
+}
+
+// ProposeAt proposes at a replica, which passes it on to the leader.
+func (c *dragonboatCluster) ProposeAt(_ context.Context, i, group int, command []byte) error {
+	rs, err := c.hosts[i].Propose(c.sessions[group], command, 10*time.Second)
+	if err == nil {
+		err = wait(rs)
+	}
+	return err
+}
+
+// Break ends a replica without a hand-over.
+func (c *dragonboatCluster) Break(i int) error {
+	c.hosts[i].Close()
+	c.broken = append(c.broken, c.hosts[i])
+	return nil
+}
+
 func (c *dragonboatCluster) Close() error {
 	for _, h := range c.hosts {
-		h.Close()
+		if !slices.Contains(c.broken, h) {
+			h.Close()
+		}
 	}
 	return nil
 }

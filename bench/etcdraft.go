@@ -41,6 +41,7 @@ type etcdReplica struct {
 	wake    chan struct{}
 	stop    chan struct{}
 	ended   chan error
+	closed  bool // by Close or Break
 
 	mu sync.Mutex
 	in etcdInbox
@@ -52,7 +53,7 @@ type etcdReplica struct {
 	rounds  uint64
 	applied uint64
 	ready   []etcdRead
-	out     [replicas + 1]*transport.Buffer
+	out     []*transport.Buffer // by replica
 }
 
 // etcdInbox is what has come since the loop last looked.
@@ -81,17 +82,17 @@ var etcdWaiters = sync.Pool{New: func() any { return &etcdWaiter{done: make(chan
 // in etcd.
 const etcdTick = 100 * time.Millisecond
 
-func startEtcdRaft(dir string, _ int) (system, error) {
+func startEtcdRaft(s setup) (system, error) {
 	c := &etcdCluster{}
-	listeners := make([]net.Listener, replicas)
+	listeners := make([]net.Listener, s.replicas)
 	for i := range listeners {
 		var err error
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return nil, err
 		}
 	}
-	for i := range replicas {
-		r, err := newEtcdReplica(replicaDir(dir, i+1), uint64(i+1), listeners)
+	for i := range s.replicas {
+		r, err := newEtcdReplica(replicaDir(s.dir, i+1), uint64(i+1), listeners)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
@@ -111,14 +112,18 @@ func startEtcdRaft(dir string, _ int) (system, error) {
 func newEtcdReplica(dir string, id uint64, listeners []net.Listener) (*etcdReplica, error) {
 	r := &etcdReplica{
 		id: id, storage: raft.NewMemoryStorage(), wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan error, 1),
-		waiting: map[uint64]*etcdWaiter{}, reading: map[uint64][]*etcdWaiter{},
+		waiting: map[uint64]*etcdWaiter{}, reading: map[uint64][]*etcdWaiter{}, out: make([]*transport.Buffer, len(listeners)+1),
+	}
+	var voters []uint64
+	for i := range listeners {
+		voters = append(voters, uint64(i+1))
 	}
 	var err error
 	if r.wal, err = wal.Create(zap.NewNop(), dir, nil); err != nil {
 		return nil, err
 	}
 	// The members are what a snapshot at index 1 says.
-	err = r.storage.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: []uint64{1, 2, 3}}}})
+	err = r.storage.ApplySnapshot(&pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: voters}}})
 	if err != nil {
 		return nil, err
 	}
@@ -346,24 +351,32 @@ func (c *etcdCluster) findLeader() bool {
 	return false
 }
 
-func (c *etcdCluster) Propose(ctx context.Context, _ int, command []byte) error {
+func (c *etcdCluster) Propose(ctx context.Context, group int, command []byte) error {
+	return c.ProposeAt(ctx, int(c.leader.Load()), group, command)
+}
+
+// ProposeAt proposes at a replica, which passes it on to the leader.
+func (c *etcdCluster) ProposeAt(ctx context.Context, i, _ int, command []byte) error {
 	request := c.requests.Add(1)
 	data := make([]byte, 8, 8+len(command))
 	binary.LittleEndian.PutUint64(data, request)
 	data = append(data, command...)
-	return c.wait(ctx, func(in *etcdInbox, w *etcdWaiter) {
+	return c.wait(ctx, i, func(in *etcdInbox, w *etcdWaiter) {
 		in.proposals = append(in.proposals, etcdProposal{request, data, w})
 	})
 }
 
 func (c *etcdCluster) Read(ctx context.Context, _ int) error {
-	return c.wait(ctx, func(in *etcdInbox, w *etcdWaiter) { in.reads = append(in.reads, w) })
+	return c.wait(ctx, int(c.leader.Load()), func(in *etcdInbox, w *etcdWaiter) { in.reads = append(in.reads, w) })
 }
 
-// wait asks the leader and waits for the answer.
-func (c *etcdCluster) wait(ctx context.Context, ask func(*etcdInbox, *etcdWaiter)) error {
+// Leader is the replica that leads.
+func (c *etcdCluster) Leader(int) int { c.findLeader(); return int(c.leader.Load()) }
+
+// wait asks replica i and waits for the answer.
+func (c *etcdCluster) wait(ctx context.Context, i int, ask func(*etcdInbox, *etcdWaiter)) error {
 	w := etcdWaiters.Get().(*etcdWaiter)
-	c.replicas[c.leader.Load()].put(func(in *etcdInbox) { ask(in, w) })
+	c.replicas[i].put(func(in *etcdInbox) { ask(in, w) })
 	select {
 	case err := <-w.done:
 		etcdWaiters.Put(w)
@@ -376,16 +389,28 @@ func (c *etcdCluster) wait(ctx context.Context, ask func(*etcdInbox, *etcdWaiter
 	}
 }
 
+// Break ends a replica without a hand-over.
+func (c *etcdCluster) Break(i int) error { return c.replicas[i].close() }
+
 func (c *etcdCluster) Close() error {
 	var err error
 	for _, r := range c.replicas {
-		close(r.stop)
-		if e := <-r.ended; e != nil {
-			err = errors.Join(err, fmt.Errorf("replica %d: %w", r.id, e))
-		}
-		err = errors.Join(err, r.network.Close(), r.wal.Close())
+		err = errors.Join(err, r.close())
 	}
 	return err
+}
+
+func (r *etcdReplica) close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	err := r.network.Close()
+	close(r.stop)
+	if e := <-r.ended; e != nil {
+		err = errors.Join(err, fmt.Errorf("replica %d: %w", r.id, e))
+	}
+	return errors.Join(err, r.wal.Close())
 }
 
 // quietLogger is a logger that says nothing but why it panics.

@@ -42,10 +42,10 @@ func (m *hashicorpMachine) Snapshot() (raft.FSMSnapshot, error) {
 }
 func (m *hashicorpMachine) Restore(io.ReadCloser) error { return errors.New("no snapshots here") }
 
-func startHashicorp(dir string, _ int) (system, error) {
+func startHashicorp(s setup) (system, error) {
 	c := &hashicorpCluster{}
 	var members raft.Configuration
-	for i := range replicas {
+	for i := range s.replicas {
 		network, err := raft.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raft.NetworkTransportConfig{MaxPool: 3, Timeout: 10 * time.Second, Logger: hclog.NewNullLogger()})
 		if err != nil {
 			return nil, err
@@ -53,8 +53,8 @@ func startHashicorp(dir string, _ int) (system, error) {
 		c.networks = append(c.networks, network)
 		members.Servers = append(members.Servers, raft.Server{ID: raft.ServerID(fmt.Sprint(i + 1)), Address: network.LocalAddr()})
 	}
-	for i := range replicas {
-		if err := c.startReplica(replicaDir(dir, i+1), i, members); err != nil {
+	for i := range s.replicas {
+		if err := c.startReplica(replicaDir(s.dir, i+1), i, members); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 	}
@@ -131,6 +131,20 @@ func (c *hashicorpCluster) findLeader() {
 			c.leader.Store(int32(i))
 		}
 	}
+}
+
+// Leader is the replica that leads.
+func (c *hashicorpCluster) Leader(int) int { c.findLeader(); return int(c.leader.Load()) }
+
+// ProposeAt proposes at a replica, which refuses it at once if it does not lead:
+// then it is for the client to find the leader.
+func (c *hashicorpCluster) ProposeAt(_ context.Context, i, _ int, command []byte) error {
+	return c.replicas[i].Apply(command, 10*time.Second).Error()
+}
+
+// Break ends a replica without a hand-over.
+func (c *hashicorpCluster) Break(i int) error {
+	return errors.Join(c.networks[i].Close(), c.replicas[i].Shutdown().Error())
 }
 
 func (c *hashicorpCluster) Close() error {

@@ -50,11 +50,11 @@ type disk struct {
 // diskFileBytes is the size of the file, which is written over and over.
 const diskFileBytes = 64 << 20
 
-func startLimitDisk(n int) func(dir string, groups int) (system, error) {
-	return func(dir string, _ int) (system, error) {
+func startLimitDisk(n int) func(setup) (system, error) {
+	return func(s setup) (system, error) {
 		l := &limitDisk{quorum: n/2 + 1}
 		for i := range n {
-			d, err := newDisk(l, filepath.Join(dir, fmt.Sprintf("file%d", i)))
+			d, err := newDisk(l, filepath.Join(s.dir, fmt.Sprintf("file%d", i)))
 			if err != nil {
 				return nil, errors.Join(err, l.Close())
 			}
@@ -179,7 +179,7 @@ type limitTCP struct {
 	ended   sync.WaitGroup
 }
 
-func startLimitTCP(string, int) (system, error) {
+func startLimitTCP(setup) (system, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err

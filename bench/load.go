@@ -16,6 +16,7 @@ type load struct {
 	op       func(ctx context.Context, group int) error
 	inFlight int
 	groups   int
+	pace     time.Duration // between a worker's operations; zero: none
 	ctx      context.Context
 	cancel   context.CancelFunc
 	workers  sync.WaitGroup
@@ -70,7 +71,11 @@ const failuresMax = 1000
 func (l *load) worker(i int) {
 	group := i % l.groups
 	failures := 0
+	due := time.Now().Add(time.Duration(i) * l.pace / time.Duration(l.inFlight))
 	for l.ctx.Err() == nil {
+		if l.pace > 0 {
+			due = l.awaitDue(due)
+		}
 		begun := time.Now()
 		if err := l.op(l.ctx, group); err != nil {
 			if l.ctx.Err() != nil {
@@ -85,13 +90,41 @@ func (l *load) worker(i int) {
 			continue
 		}
 		failures = 0
+		if l.groups > l.inFlight { // whoever goes round serves them all
+			group = (group + l.inFlight) % l.groups
+		}
 		if w := l.window.Load(); w != nil {
 			w.stripes[i%len(w.stripes)].add(time.Since(begun))
 		}
 	}
 }
 
+// behindMax is how far a paced worker may fall behind and still catch up.
+const behindMax = time.Second
+
+// awaitDue waits until due and returns when the worker's next operation is.
+func (l *load) awaitDue(due time.Time) time.Time {
+	wait := time.Until(due)
+	if wait < -behindMax {
+		due = time.Now()
+	}
+	if wait > 0 {
+		time.Sleep(wait)
+	}
+	return due.Add(l.pace)
+}
+
 func (l *load) begin() { l.refused.Store(0); l.window.Store(new(window)) }
+
+// done is how many operations have been completed in the window so far.
+func (l *load) done() (n uint64) {
+	if w := l.window.Load(); w != nil {
+		for i := range w.stripes {
+			n += w.stripes[i].total()
+		}
+	}
+	return n
+}
 
 // end ends the window and returns what was completed in it.
 func (l *load) end() (ops uint64, sum *histogram) {
@@ -144,6 +177,13 @@ func (h *histogram) addTo(sum *histogram) (n uint64) {
 		c := h.counts[i].Load()
 		sum.counts[i].Add(c)
 		n += c
+	}
+	return n
+}
+
+func (h *histogram) total() (n uint64) {
+	for i := range h.counts {
+		n += h.counts[i].Load()
 	}
 	return n
 }

@@ -1,8 +1,15 @@
-// Bench measures Quorate and its peers side by side: three replicas in one
-// process, TCP on loopback, real files, synced before a command is acknowledged,
-// and a state machine in memory that does next to nothing.
+// Bench measures Quorate and its peers side by side: replicas in one process, TCP
+// on loopback, real files, synced before a command is acknowledged, and a state
+// machine in memory that does next to nothing.
 //
-//	go run . -peers all -repeats 3 -json out.json
+//	go run . -peers all -repeats 3 -json out.json   the libraries side by side
+//	go run . -ablation                              what each technique is worth
+//	go run . -curves                                how the rate grows, as pictures
+//	go run . -restart                               with a million entries in the log
+//	go run . -failover                              the leader's host is closed
+//	go run . -where                                 what the processor time goes into
+//	go run . -idle 10000                            what groups cost that do nothing
+//	go run . -soak 20m                              whether anything grows
 //
 // Each window runs in a process of its own, so that processor time, allocations
 // and peak memory belong to one system, and the systems take turns, so that a
@@ -10,59 +17,16 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/quorate/quorate/bench/internal/report"
 )
-
-// work is what a window does.
-type work struct {
-	Work     string `json:"work"` // "write" or "read"
-	Payload  int    `json:"payload"`
-	InFlight int    `json:"inflight"`
-	Groups   int    `json:"groups"`
-}
-
-func (w work) String() string {
-	s := fmt.Sprintf("%s %d B, %d in flight", w.Work, w.Payload, w.InFlight)
-	if w.Groups > 1 {
-		s += fmt.Sprintf(", %d groups", w.Groups)
-	}
-	return s
-}
-
-var works = []work{
-	{"write", 128, 1, 1},
-	{"write", 128, 256, 1},
-	{"write", 128, 4096, 1},
-	{"write", 1024, 4096, 1},
-	{"write", 128, 4096, 48},
-	{"read", 128, 256, 1},
-}
-
-// measured is one window's figures.
-type measured struct {
-	OpsPerS     float64 `json:"ops_per_s"`
-	P50Ms       float64 `json:"p50_ms"`
-	P99Ms       float64 `json:"p99_ms"`
-	CPUSPer100k float64 `json:"cpu_s_per_100k"`
-	BytesPerOp  float64 `json:"bytes_per_op"`
-	RSSMiB      float64 `json:"rss_mib"`
-	Failed      uint64  `json:"failed"` // operations that were refused and tried again
-}
-
-// row is a system at a work: medians, and the windows that they are of.
-type row struct {
-	System string `json:"system"`
-	work
-	measured
-	Repeats []measured `json:"repeats"`
-}
 
 type options struct {
 	peers   string
@@ -70,37 +34,105 @@ type options struct {
 	window  time.Duration
 	warm    time.Duration
 	repeats int
+	trials  int
+	entries int
 	quick   bool
-	json    string
-	dir     string
-	profile string
 
-	// Of a child.
+	ablation, curves, restart, failover, where bool
+	idle                                       int
+	soak                                       time.Duration
+
+	markdown bool
+	into     string
+	summary  string
+	from     string
+	json     string
+	svg      string
+	dir      string
+	profile  string
+
 	child string
-	work  string
+}
+
+// result is what a mode found out. It is encoded as JSON as it is.
+type result interface {
+	// tables are the figures as they are printed.
+	tables() []report.Table
+}
+
+// mode is one thing that can be measured.
+type mode struct {
+	name string // of the section of the page, too
+	run  func(*options) (result, error)
+}
+
+// mode returns what is asked for.
+func (o *options) mode() (mode, error) {
+	chosen := mode{"library", runTable}
+	n := 0
+	for _, m := range []struct {
+		asked bool
+		mode
+	}{
+		{o.ablation, mode{"ablation", runAblation}},
+		{o.curves, mode{"curves", runCurves}},
+		{o.restart, mode{"restart", runRestart}},
+		{o.failover, mode{"failover", runFailover}},
+		{o.where, mode{"where", runWhere}},
+		{o.idle > 0, mode{"idle", runIdle}},
+		{o.soak > 0, mode{"soak", runSoak}},
+	} {
+		if m.asked {
+			chosen, n = m.mode, n+1
+		}
+	}
+	if n > 1 {
+		return chosen, errors.New("-ablation, -curves, -restart, -failover, -where, -idle and -soak are measured one at a time")
+	}
+	return chosen, nil
+}
+
+func (o *options) flags(f *flag.FlagSet) {
+	f.StringVar(&o.peers, "peers", "", "systems to measure, comma-separated: "+strings.Join(systemNames(), ", ")+", limits (all limit-… ones) or all; default: what the mode compares")
+	f.StringVar(&o.only, "only", "", "only works whose name contains this, e.g. \"write 128 B, 1 in\"")
+	f.DurationVar(&o.window, "for", 5*time.Second, "length of a window")
+	f.DurationVar(&o.warm, "warm", 2*time.Second, "time under load before it")
+	f.IntVar(&o.repeats, "repeats", 3, "windows of each system and work; the medians are printed")
+	f.IntVar(&o.trials, "trials", 0, "how often to restart (default 3) or to fail over (default 10)")
+	f.IntVar(&o.entries, "entries", 1_000_000, "entries in the log for -restart")
+	f.BoolVar(&o.quick, "quick", false, "one short window each: a smoke test, whose figures mean nothing")
+	f.BoolVar(&o.ablation, "ablation", false, "switch each technique off in turns")
+	f.BoolVar(&o.curves, "curves", false, "the rate over replicas, groups, payload and commands in flight, drawn into -svg")
+	f.BoolVar(&o.restart, "restart", false, "time from start to ready")
+	f.BoolVar(&o.failover, "failover", false, "time from the end of the leader to the next write, and a planned hand-over")
+	f.BoolVar(&o.where, "where", false, "what the processor time goes into, from profiles")
+	f.IntVar(&o.idle, "idle", 0, "so many groups that do nothing, and then the rate over all of them")
+	f.DurationVar(&o.soak, "soak", 0, "half load for so long; fails if memory, goroutines, files or disk grow")
+	f.BoolVar(&o.markdown, "markdown", false, "print the tables as Markdown")
+	f.StringVar(&o.into, "into", "", "page whose section of this mode is to be replaced, e.g. ../docs/performance.md")
+	f.StringVar(&o.summary, "summary", "", "page whose section \"summary\" is to be replaced by the libraries' table in short, e.g. ../README.md")
+	f.StringVar(&o.json, "json", "", "file to write the figures to")
+	f.StringVar(&o.from, "from", "", "file that -json wrote: print that instead of measuring")
+	f.StringVar(&o.svg, "svg", "../docs", "directory for the pictures of -curves")
+	f.StringVar(&o.dir, "dir", "", "directory for the data, on the disk to measure; default: the system's temporary one")
+	f.StringVar(&o.profile, "profile", "", "directory to write profiles of the windows to: processor time and allocations")
+	f.StringVar(&o.child, "child", "", "internal: carry out this order")
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.peers, "peers", "all", "systems to measure, comma-separated, or all: "+strings.Join(systemNames(), ", ")+"; limits means the limit-… ones")
-	flag.StringVar(&o.only, "only", "", "only works whose name contains this, e.g. \"write 128 B, 1 in\"")
-	flag.DurationVar(&o.window, "for", 5*time.Second, "length of a window")
-	flag.DurationVar(&o.warm, "warm", 2*time.Second, "time under load before it")
-	flag.IntVar(&o.repeats, "repeats", 3, "windows of each system and work; the medians are printed")
-	flag.BoolVar(&o.quick, "quick", false, "one short window each: a smoke test, whose figures mean nothing")
-	flag.StringVar(&o.json, "json", "", "file to write the figures to")
-	flag.StringVar(&o.dir, "dir", "", "directory for the data, on the disk to measure; default: the system's temporary one")
-	flag.StringVar(&o.profile, "profile", "", "directory to write profiles of the windows to: processor time and allocations")
-	flag.StringVar(&o.child, "child", "", "internal: run one window of this system")
-	flag.StringVar(&o.work, "work", "", "internal: its work")
+	o.flags(flag.CommandLine)
 	flag.Parse()
 	if o.quick {
-		o.repeats, o.window, o.warm = 1, time.Second, 500*time.Millisecond
+		o.repeats, o.window, o.warm, o.trials, o.entries = 1, time.Second, 500*time.Millisecond, 1, 10_000
 	}
 	var err error
-	if o.child != "" {
-		err = runChild(&o)
-	} else {
+	switch {
+	case o.child != "":
+		err = runChild(o.child)
+	case o.from != "":
+		err = rerender(&o)
+	default:
 		err = run(&o)
 	}
 	if err != nil {
@@ -109,52 +141,31 @@ func main() {
 	}
 }
 
-// run measures what is asked for and prints it.
+// run measures what is asked for and writes it wherever it is wanted. What was
+// measured is written even if it is not as it should be.
 func run(o *options) error {
-	names, err := selectSystems(o.peers)
+	m, err := o.mode()
 	if err != nil {
 		return err
 	}
 	if err := checkDir(o); err != nil {
 		return err
 	}
-	var rows []row
-	for r := range o.repeats {
-		for _, w := range works {
-			if !strings.Contains(w.String(), o.only) {
-				continue
-			}
-			for _, name := range names {
-				if !systems[name].does(w) {
-					continue
-				}
-				m, err := spawn(o, name, w, r)
-				if err != nil {
-					fmt.Fprintf(os.Stderr, "%s, %v: %v\n", name, w, err)
-					continue
-				}
-				fmt.Fprintf(os.Stderr, "%d/%d %-40s %-12s %s\n", r+1, o.repeats, w, name, m)
-				rows = record(rows, name, w, m)
-			}
-		}
+	where, before := report.Machine(), report.LoadAverage()
+	res, failed := m.run(o)
+	if res == nil {
+		return failed
 	}
-	for i := range rows {
-		rows[i].measured = medians(rows[i].Repeats)
+	machine := fmt.Sprintf("%s; load average %s before and %s after.", where, before, report.LoadAverage())
+	return errors.Join(failed, o.write(m.name, machine, res))
+}
+
+// peersOr are the systems that are asked for, or those of the mode.
+func (o *options) peersOr(all string) string {
+	if o.peers == "" {
+		return all
 	}
-	printTable(os.Stdout, rows)
-	if o.json != "" {
-		b, err := json.MarshalIndent(rows, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.json, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	if len(rows) == 0 {
-		return errors.New("nothing was measured")
-	}
-	return nil
+	return o.peers
 }
 
 // selectSystems returns the names that peers stands for.
@@ -177,12 +188,44 @@ func selectSystems(peers string) ([]string, error) {
 	return names, nil
 }
 
-func record(rows []row, name string, w work, m measured) []row {
-	i := slices.IndexFunc(rows, func(r row) bool { return r.System == name && r.work == w })
-	if i < 0 {
-		i = len(rows)
-		rows = append(rows, row{System: name, work: w})
+// runWindows measures every system at every work that it does and that is asked
+// for, in turns, and returns the medians.
+func runWindows(o *options, names []string, all []work) (rs rows, err error) {
+	for r := range o.repeats {
+		for _, w := range all {
+			if !strings.Contains(w.String(), o.only) {
+				continue
+			}
+			for _, name := range names {
+				if !systems[name].does(w) {
+					continue
+				}
+				var m measured
+				if err := spawn(o, o.order("window", name, w, r), &m); err != nil {
+					fmt.Fprintf(os.Stderr, "%s, %v: %v\n", name, w, err)
+					continue
+				}
+				fmt.Fprintf(os.Stderr, "%d/%d %-40s %-12s %s\n", r+1, o.repeats, w, name, m)
+				rs.record(name, w, m)
+			}
+		}
 	}
-	rows[i].Repeats = append(rows[i].Repeats, m)
-	return rows
+	if len(rs) == 0 {
+		return nil, errors.New("nothing was measured")
+	}
+	rs.finish()
+	return rs, nil
+}
+
+// order is one for the window number repeat.
+func (o *options) order(job, name string, w work, repeat int) order {
+	x := order{Job: job, System: name, Work: w, Window: o.window, Warm: o.warm, Entries: o.entries}
+	if o.profile != "" {
+		words := fmt.Sprintf("%s-%s-%d-%d-%d-%d-%d", name, w.Work, w.Payload, w.InFlight, w.Groups, w.Replicas, repeat)
+		if w.Without != "" {
+			words += "-without-" + strings.ReplaceAll(w.Without, " ", "-")
+		}
+		x.Profile = filepath.Join(o.profile, words+".pprof")
+	}
+	return x
 }

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"github.com/quorate/quorate/host"
@@ -13,75 +14,85 @@ import (
 	"github.com/quorate/quorate/smr"
 )
 
-// quorateCluster is three hosts of Quorate at their defaults.
+// quorateCluster is hosts of Quorate at their defaults.
 type quorateCluster struct {
 	hosts   []*host.Host
 	groups  [][]*host.Group // by group, by host
 	leaders []atomic.Int32  // by group: the host that leads
 }
 
-// quorateMachine counts commands.
-type quorateMachine struct {
-	applied atomic.Uint64
-	index   uint64
-}
-
-func (m *quorateMachine) Open() (uint64, error) { return 0, nil }
-
-func (m *quorateMachine) Apply(batch []smr.Committed) error {
-	n := m.applied.Load()
-	for i := range batch {
-		if batch[i].Kind == smr.KindCommand {
-			n++
-			batch[i].Result.Value = n
-		}
-		m.index = batch[i].Index
+func startQuorate(s setup) (system, error) {
+	without, err := protections(s.without)
+	if err != nil {
+		return nil, err
 	}
-	m.applied.Store(n)
-	return nil
-}
-
-func (m *quorateMachine) Lookup([]byte) ([]byte, error) { return nil, nil }
-
-func (m *quorateMachine) Digest() (applied uint64, digest [16]byte) {
-	binary.LittleEndian.PutUint64(digest[:], m.applied.Load())
-	return m.index, digest
-}
-
-func (m *quorateMachine) Close() error { return nil }
-
-func startQuorate(dir string, groups int) (system, error) {
-	c := &quorateCluster{leaders: make([]atomic.Int32, groups), groups: make([][]*host.Group, groups)}
-	listeners, peers := make([]net.Listener, replicas), map[smr.ReplicaID]string{}
-	for i := range replicas {
+	c := &quorateCluster{leaders: make([]atomic.Int32, s.groups), groups: make([][]*host.Group, s.groups)}
+	listeners, peers := make([]net.Listener, s.replicas), map[smr.ReplicaID]string{}
+	var ids []smr.ReplicaID
+	for i := range s.replicas {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		listeners[i], peers[smr.ReplicaID(i+1)] = l, l.Addr().String()
+		id := smr.ReplicaID(i + 1)
+		ids, listeners[i], peers[id] = append(ids, id), l, l.Addr().String()
 	}
-	for i := range replicas {
-		h, err := host.Open(host.Config{ID: smr.ReplicaID(i + 1), Cluster: 7, Dir: replicaDir(dir, i+1), Listener: listeners[i], Peers: peers, Logger: slog.New(slog.DiscardHandler)})
+	for i, id := range ids {
+		h, err := host.OpenWithout(host.Config{ID: id, Cluster: 7, Dir: replicaDir(s.dir, i+1), Listener: listeners[i], Peers: peers, Logger: slog.New(slog.DiscardHandler)}, without)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 		c.hosts = append(c.hosts, h)
-		for g := range groups {
-			group, err := h.StartGroup(host.GroupConfig{ID: smr.GroupID(g + 1), Members: host.Voters(1, 2, 3), Machine: &quorateMachine{}})
+		for g := range s.groups {
+			group, err := h.StartGroup(host.GroupConfig{ID: smr.GroupID(g + 1), Members: host.Voters(ids...), Machine: newQuorateMachine(s.snapshots)})
 			if err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
 			c.groups[g] = append(c.groups[g], group)
 		}
 	}
-	for g := range groups {
-		// Whichever host is asked, the proposal finds the leader.
-		if err := c.Propose(context.Background(), g, []byte("first")); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		c.findLeader(g)
+	if err := c.awaitGroups(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// startsAtOnce is how many groups are asked at a time for their first command.
+const startsAtOnce = 256
+
+// awaitGroups returns when every group has a leader and has applied all that was
+// in its log.
+func (c *quorateCluster) awaitGroups() error {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var all sync.WaitGroup
+	for range min(startsAtOnce, len(c.groups)) {
+		all.Go(func() {
+			for g := int(next.Add(1) - 1); g < len(c.groups) && failed.Load() == nil; g = int(next.Add(1) - 1) {
+				// Whichever host is asked, the proposal finds the leader.
+				if err := c.first(g); err != nil {
+					err = fmt.Errorf("group %d: %w", g+1, err)
+					failed.CompareAndSwap(nil, &err)
+				}
+				c.findLeader(g)
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// first is a group's first command, which many groups at once may find busy.
+func (c *quorateCluster) first(group int) (err error) {
+	for range 10 {
+		if err = c.ProposeAt(context.Background(), 0, group, []byte("first")); err == nil {
+			return err
+		}
+	}
+	return err
 }
 
 func (c *quorateCluster) findLeader(group int) {
@@ -111,6 +122,24 @@ func (c *quorateCluster) Read(_ context.Context, group int) error {
 	}
 	return err
 }
+
+// Leader is the host that leads a group.
+func (c *quorateCluster) Leader(group int) int {
+	c.findLeader(group)
+	return int(c.leaders[group].Load())
+}
+
+// ProposeAt proposes at a host, which passes it on to the leader.
+func (c *quorateCluster) ProposeAt(ctx context.Context, i, group int, command []byte) error {
+	_, err := c.groups[group][i].Propose(ctx, command)
+	return err
+}
+
+// Break ends a host without a hand-over.
+func (c *quorateCluster) Break(i int) error { return c.hosts[i].Close() }
+
+// HandOver hands over what a host leads.
+func (c *quorateCluster) HandOver(ctx context.Context, i int) error { return c.hosts[i].HandOver(ctx) }
 
 func (c *quorateCluster) Close() error {
 	var err error

@@ -42,7 +42,11 @@ type Host struct {
 
 // Open opens a host: its logs, its connections to the other hosts, and the loops
 // that run its groups. Close it when done.
-func Open(cfg Config) (*Host, error) {
+func Open(cfg Config) (*Host, error) { return OpenWithout(cfg, Protections{}) }
+
+// OpenWithout is Open with protections taken away, so that a benchmark finds out
+// what each of them costs or is worth. No setting of a server leads to it.
+func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS()
 	}
@@ -65,7 +69,7 @@ func Open(cfg Config) (*Host, error) {
 	}
 	h.transport = t
 	h.rt, err = NewRuntime(cfg, Env{
-		Sender: t, Seed: randomSeed(), Now: h.now, Go: h.loop,
+		Sender: t, Seed: randomSeed(), Now: h.now, Go: h.loop, Without: without,
 		WakeShard: waker(h.wakeShard), WakeSyncer: waker(h.wakeSyncer), WakeFetcher: waker(h.wakeFetcher), WakeJob: waker(h.wakeJob), WakeWorker: waker(h.wakeWorker),
 	})
 	close(h.opened)

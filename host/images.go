@@ -86,6 +86,7 @@ type incoming struct {
 
 // restoring is an image that the core has accepted.
 type restoring struct {
+	file        snapshot.File
 	restoration smr.Restoration
 	head        *snapshot.Head
 	// seq is the write after which the log begins at the image; zero: the core
@@ -113,6 +114,7 @@ func (im *images) open(s *Shard, cfg *GroupConfig) error {
 		return err
 	}
 	dir.BlockBytes = s.cfg.Snapshots.BlockBytes
+	dir.NoSync = s.without.ImageSync
 	im.dir = dir
 	return nil
 }
@@ -259,7 +261,8 @@ func (g *group) tidyImages(now smr.Instant) {
 	keepFor := g.shard.cfg.Snapshots.KeepFor
 	for i := 0; i < len(im.whole)-im.keep(); {
 		f := im.whole[i].File
-		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f
+		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f ||
+			im.restoring != nil && im.restoring.file == f // the log begins there, and the state is not there yet
 		for _, s := range im.sends {
 			wanted = wanted || s.file == f && g.core.Heard(now, s.to)
 		}
@@ -348,6 +351,13 @@ func (g *group) considerCompaction() {
 	if size < g.every() && v.Last-(v.First-1) < c.EveryEntries {
 		return
 	}
+	g.startCompaction()
+}
+
+// startCompaction has the state made durable; the log is compacted when it is.
+func (g *group) startCompaction() {
+	im, c := &g.images, &g.shard.cfg.Snapshots
+	v := g.core.State()
 	if im.durable == nil {
 		g.takeImage()
 		return
@@ -420,14 +430,14 @@ func (g *group) takeImage() {
 	g.worker.push(&applyJob{group: g, act: func() error {
 		view, err := g.images.machine.View()
 		g.shard.inbox.put(func(l *letters) {
-			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(view, err) })
+			l.control = append(l.control, func(now smr.Instant) { g.viewTaken(now, view, err) })
 		})
 		return nil
 	}})
 }
 
 // viewTaken labels the view and has it written.
-func (g *group) viewTaken(view smr.View, err error) {
+func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	j := g.shard.job
 	var meta smr.SnapshotMeta
 	if err == nil && g.failed != nil {
@@ -451,6 +461,9 @@ func (g *group) viewTaken(view smr.View, err error) {
 	head := &snapshot.Head{Group: g.id, SnapshotMeta: meta, Digest: view.Digest()}
 	id := g.shard.newImageID()
 	j.order(func() { j.takeImage(g, head, id, view) })
+	if g.shard.without.DurableImage {
+		g.compact(now, meta.Index)
+	}
 }
 
 // imageTaken is the word that an image is whole, or why it is not.

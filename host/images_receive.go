@@ -233,7 +233,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 		g.tellLeader(wire.SnapshotInstalled, g.core.State().Commit, 0)
 		return
 	}
-	im.restoring = &restoring{restoration: restoration, head: head}
+	im.restoring = &restoring{file: f, restoration: restoration, head: head}
 }
 
 // accepted is the core's word that the log begins at an image now. The marker
@@ -246,6 +246,9 @@ func (g *group) accepted(meta *smr.SnapshotMeta, seq uint64) {
 	}
 	s.log.SetSnapshot(g.id, *meta)
 	r.seq = seq
+	if s.without.ImageMarker {
+		g.exchange(r)
+	}
 	// Proposals up to the image's term may be in it, and will not come out any
 	// more (see the package comment on the term fence).
 	g.committedTerm = max(g.committedTerm, meta.Term)
@@ -265,6 +268,11 @@ func (g *group) markerWritten(seq uint64) {
 	if r == nil || r.seq == 0 || seq < r.seq || r.pushed {
 		return
 	}
+	g.exchange(r)
+}
+
+// exchange has the worker put the image's state in the place of the present one.
+func (g *group) exchange(r *restoring) {
 	r.pushed = true
 	g.worker.push(&applyJob{group: g, last: r.head.Index, act: func() error {
 		if err := commitRestoration(r.restoration, g.machine, r.head); err != nil {

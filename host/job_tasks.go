@@ -64,6 +64,9 @@ type flushMachine struct {
 func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
 	m := f.g.images.durable
 	at, err := m.Durable()
+	if f.g.shard.without.DurableImage {
+		at = f.wanted
+	}
 	if err == nil && at < f.wanted {
 		if err = m.Flush(); err == nil {
 			at, err = m.Durable()

@@ -27,7 +27,7 @@ type Env struct {
 	// to make itself durable holds up nothing else; at most one at a time for each
 	// group. Nil: f is a step of the shard's Job.
 	Go func(f func())
-	// Without takes protections away. Only a simulation may.
+	// Without takes protections away. Only a simulation or a measurement may.
 	Without Protections
 	// Now measures how long syncs take, for Stats. Nil: they are not measured.
 	Now func() smr.Instant
@@ -49,6 +49,17 @@ type Protections struct {
 	ApplyWait bool
 	// Sync: the log acknowledges without syncing.
 	Sync bool
+	// DurableImage: the log is compacted before the state that it leads to is
+	// durable.
+	DurableImage bool
+	// ImageSync: snapshots get their names without having been synced.
+	ImageSync bool
+	// ImageMarker: the states are exchanged before it is on disk that the log
+	// begins at the snapshot.
+	ImageMarker bool
+	// Prepared: the log's segments are plain files that grow, neither reserved
+	// nor recycled. It protects from nothing: it is for measurements.
+	Prepared bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -98,6 +109,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Logger:         cfg.Logger,
 		Now:            rt.env.Now,
 		NoSync:         rt.env.Without.Sync,
+		Plain:          rt.env.Without.Prepared,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)

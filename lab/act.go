@@ -149,7 +149,7 @@ func (a release) act(r *run) error {
 }
 
 func (a write) act(r *run) error {
-	c := r.world.Write(a.client, a.at, a.key, a.count)
+	c := r.world.WriteBytes(a.client, a.at, a.key, a.count, a.bytes)
 	if a.count == 1 {
 		r.rec.Commands[c.ID] = fmt.Sprintf("%c=%s", registerNames[a.key], a.value)
 	} else {
@@ -241,6 +241,10 @@ func (r *run) measure(m *metric) uint64 {
 		return ofReplica(c.appends, m.id)
 	case "rejected":
 		return ofReplica(c.rejected, m.id)
+	case "blocks":
+		return ofReplica(c.blocks, m.id)
+	case "block-bytes":
+		return ofReplica(c.blockBytes, m.id)
 	case "held":
 		return uint64(r.world.Held(m.rule))
 	case "elections":
@@ -253,6 +257,9 @@ func (r *run) measure(m *metric) uint64 {
 		return r.world.Syncs() - c.syncs
 	case "elapsed":
 		return uint64(r.now().Sub(c.since))
+	}
+	if n, ok := r.measureSnapshots(m); ok {
+		return n
 	}
 	return r.measureMany(m.name)
 }

@@ -1,6 +1,6 @@
 package lab
 
-import "github.com/quorate/quorate/raft"
+import "github.com/quorate/quorate/sim"
 
 // meanings says what the protections are that an arm does without.
 func meanings(names []string) []protectionText {
@@ -10,7 +10,7 @@ func meanings(names []string) []protectionText {
 		"apply-wait": "a read waits until its index is applied",
 		"sync":       "the log is synced before it is acknowledged",
 	}
-	for _, s := range raft.Switches() {
+	for _, s := range sim.Protections() {
 		if known[s.Name] == "" {
 			known[s.Name] = s.Meaning
 		}

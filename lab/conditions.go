@@ -62,7 +62,7 @@ type metric struct {
 // The metrics, by what follows their name.
 var (
 	replicaMetrics = []string{"term", "commit", "applied", "last", "persisted"}
-	peerMetrics    = map[string]string{"appends": "to", "rejected": "from"}
+	peerMetrics    = map[string]string{"appends": "to", "rejected": "from", "blocks": "to", "block-bytes": "to"}
 	plainMetrics   = []string{
 		"elections", "leaders", "messages", "syncs", "elapsed",
 		"elected", "never", "rounds-median", "rounds-most", "swarm-applied", "swarm-operations", "swarm-faults",
@@ -103,6 +103,10 @@ func (p *parser) condition() condition {
 		return anyLeader{none: true}
 	case "follower":
 		return follows{p.replica()}
+	case "entry":
+		return p.entryCondition()
+	case "taking", "receiving":
+		return busyWith{p.replica(), w == "receiving"}
 	case "up", "down":
 		return isUp{p.replica(), w == "up"}
 	case "log":
@@ -133,7 +137,7 @@ func (p *parser) condition() condition {
 func (p *parser) metric(name string) (metric, bool) {
 	m := metric{name: name}
 	switch {
-	case slices.Contains(replicaMetrics, name):
+	case slices.Contains(replicaMetrics, name) || slices.Contains(snapshotMetrics, name):
 		m.id = p.replica()
 	case peerMetrics[name] != "":
 		if p.accept(peerMetrics[name]) {

@@ -35,6 +35,7 @@ func (l *layout) diagram(id string) string {
 			l.label(&tags, &lines[i])
 		}
 	}
+	l.drawSnapshots(&tags)
 	l.drawLetters(&b, id)
 	b.WriteString(tags.String())
 	l.drawMarks(&b)
@@ -188,6 +189,9 @@ func (l *layout) drawLetter(b *strings.Builder, id string, m *Letter) {
 	}
 	if m.Minor {
 		class += " beat"
+	}
+	if m.Bulk {
+		class += " bulk"
 	}
 	if m.Reject {
 		class += " reject"

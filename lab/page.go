@@ -108,16 +108,21 @@ type frame struct {
 // view is a replica's state for the script. The log is left out where it is as
 // before.
 type view struct {
-	I  uint64      `json:"i"`
-	U  bool        `json:"u"`
-	P  string      `json:"p,omitempty"`
-	Ro string      `json:"ro"`
-	T  uint64      `json:"t"`
-	Le uint64      `json:"le"`
-	C  uint64      `json:"c"`
-	A  uint64      `json:"a"`
-	D  uint64      `json:"d"` // on disk
-	N  int         `json:"n"`
+	I  uint64 `json:"i"`
+	U  bool   `json:"u"`
+	P  string `json:"p,omitempty"`
+	Ro string `json:"ro"`
+	T  uint64 `json:"t"`
+	Le uint64 `json:"le"`
+	C  uint64 `json:"c"`
+	A  uint64 `json:"a"`
+	D  uint64 `json:"d"` // on disk
+	N  int    `json:"n"`
+	// F is the first index of the log, if it was compacted, and Sn what is being
+	// done about a snapshot.
+	F  uint64      `json:"f,omitempty"`
+	Im uint64      `json:"im,omitempty"`
+	Sn string      `json:"sn,omitempty"`
 	Lg [][2]uint64 `json:"lg,omitempty"`
 }
 
@@ -161,7 +166,13 @@ func frameText(rec *Recording, it *Item) string {
 func viewOf(v *sim.View, logs map[uint64]string) view {
 	x := view{
 		I: uint64(v.ID), U: v.Up, Ro: v.Role.String(), T: v.Term, Le: uint64(v.Leader), C: v.Commit, A: v.Applied, D: v.Persisted,
-		N: len(v.Log),
+		N: len(v.Log), Im: v.Snapshots.Newest,
+	}
+	if v.First > 1 {
+		x.F = v.First
+	}
+	if v.Up {
+		x.Sn = snapshotText(v)
 	}
 	switch {
 	case v.Paused:

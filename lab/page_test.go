@@ -50,7 +50,7 @@ func TestPageIsSelfContained(t *testing.T) {
 
 // The same scenario gives the same page: a run is decided by its file alone.
 func TestPageIsRepeatable(t *testing.T) {
-	for _, name := range []string{"figure-8", "split-brain", "forwarding-retry"} {
+	for _, name := range []string{"figure-8", "split-brain", "forwarding-retry", "snapshot-transfer"} {
 		if a, b := pageOf(t, name), pageOf(t, name); !bytes.Equal(a, b) {
 			t.Errorf("%s: two runs give two pages", name)
 		}
@@ -105,7 +105,7 @@ func TestPageInBrowser(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		without []string
-	}{{"follower-repair", []string{"conflict-hint"}}, {"split-brain", nil}} {
+	}{{"follower-repair", []string{"conflict-hint"}}, {"split-brain", nil}, {"snapshot-transfer", nil}} {
 		file := filepath.Join(t.TempDir(), "page.html")
 		if err := os.WriteFile(file, pageOf(t, c.name, c.without...), 0o600); err != nil {
 			t.Fatal(err)

@@ -382,7 +382,9 @@ func (p *parser) setup() {
 			s.Terms[smr.ReplicaID(i+1)] = t
 		}
 	default:
-		p.fail(col, "no setting is called %q", w)
+		if !p.snapshotSetting(col, w) {
+			p.fail(col, "no setting is called %q", w)
+		}
 	}
 	p.end()
 	if s.Hosts > 0 && s.Cores > 0 || s.Swarm != "" && s.replicas() > 0 {

@@ -54,6 +54,11 @@ const (
 	ItemAnswer    ItemKind = "answer"
 	ItemViolation ItemKind = "violation"
 	ItemFigure    ItemKind = "figure"
+	ItemTaking    ItemKind = "taking"
+	ItemTaken     ItemKind = "taken"
+	ItemCompact   ItemKind = "compact"
+	ItemInstall   ItemKind = "install"
+	ItemRestore   ItemKind = "restore"
 	ItemState     ItemKind = "state" // nothing but the changed views
 )
 
@@ -70,6 +75,8 @@ type Item struct {
 	// Role and Term are those of an ItemRole.
 	Role raft.RoleState
 	Term uint64
+	// Index is that of an item about a snapshot.
+	Index uint64
 	// Changed are copies.
 	Changed []sim.View
 }
@@ -95,6 +102,7 @@ type Letter struct {
 	// heartbeats and their answers, and repetitions of what was lost.
 	Minor     bool
 	Reject    bool
+	Bulk      bool // a block of a snapshot
 	Term      uint64
 	Sent, End smr.Instant
 	Fate      Fate
@@ -116,6 +124,7 @@ type recorder struct {
 	rec     *Recording
 	open    map[string][]int            // letters under way, by what they say
 	lost    map[[2]smr.ReplicaID]string // what was lost last on a link
+	refused map[[2]smr.ReplicaID]string // the heartbeat that was refused last on a link
 	asked   map[[2]smr.ReplicaID]asking
 	cuts    map[[2]smr.ReplicaID]int // how many cuts of a swarm hold a link
 	counts  counts
@@ -126,12 +135,14 @@ type recorder struct {
 type counts struct {
 	messages, elections uint64
 	appends, rejected   map[smr.ReplicaID]uint64
+	blocks, blockBytes  map[smr.ReplicaID]uint64 // of snapshots
 	syncs               uint64
 	since               smr.Instant
 }
 
 func newCounts() counts {
-	return counts{appends: map[smr.ReplicaID]uint64{}, rejected: map[smr.ReplicaID]uint64{}}
+	n := func() map[smr.ReplicaID]uint64 { return map[smr.ReplicaID]uint64{} }
+	return counts{appends: n(), rejected: n(), blocks: n(), blockBytes: n()}
 }
 
 func (c *recorder) add(it Item) *Item {
@@ -180,7 +191,9 @@ func (c *recorder) Trace(e *sim.Event) {
 	case sim.EventLog:
 		it.Kind, it.Text = ItemFigure, e.Text
 	default:
-		return
+		if c.headOff || !snapshotItem(e, &it) {
+			return
+		}
 	}
 	if c.headOff {
 		c.rec.Replicas = max(c.rec.Replicas, int(e.Replica))
@@ -227,6 +240,10 @@ func (c *recorder) letter(e *sim.Event) {
 		if l.Kind == "append-reply" && l.Reject {
 			c.counts.rejected[l.From]++
 		}
+		if l.Kind == "block" {
+			c.counts.blocks[l.To]++
+			c.counts.blockBytes[l.To] += e.Count
+		}
 	}
 	if c.headOff || c.rec.Truncated {
 		return
@@ -261,6 +278,12 @@ func (c *recorder) letter(e *sim.Event) {
 // that link said, and so its answer. If the answer is another one this time,
 // both are of interest.
 func (c *recorder) asksAgain(l *Letter) {
+	if l.Kind == "heartbeat-reply" && l.Reject {
+		// A follower that waits for a snapshot refuses them all.
+		link, said := [2]smr.ReplicaID{l.From, l.To}, fmt.Sprint(l.Text, l.Term)
+		l.Minor = c.refused[link] == said
+		c.refused[link] = said
+	}
 	if l.Kind != "pre-vote" && l.Kind != "pre-vote-reply" {
 		return
 	}
@@ -317,7 +340,8 @@ func describe(e *sim.Event) Letter {
 		if first, _, ok := strings.Cut(e.Text, ","); ok {
 			l.Label = first
 		}
-		l.Reply = l.Kind == "refusal" || strings.HasPrefix(e.Text, "read index")
+		l.Reply = slices.Contains([]string{"refusal", "receives", "installed", "failed"}, l.Kind) || strings.HasPrefix(e.Text, "read index")
+		l.Bulk, l.Minor = l.Kind == "block", l.Kind == "receives"
 		l.key = fmt.Sprintf("%d %d %s", l.From, l.To, l.Text)
 		return l
 	}
@@ -351,6 +375,9 @@ func describe(e *sim.Event) Letter {
 	case raft.MsgHeartbeatReply:
 		l.Reply, l.Minor = true, !m.Reject
 		l.Text, l.Label = fmt.Sprintf("hears it, round %d", m.Round), "♥ ok"
+		if m.Reject {
+			l.Text, l.Label = l.Text+"; its log does not match", "♥ no match"
+		}
 	case raft.MsgSuffixAsk:
 		l.Text, l.Label = fmt.Sprintf("asks for the entries after %d that it lacks", m.Index), fmt.Sprintf("after %d?", m.Index)
 	case raft.MsgSuffix:

@@ -28,8 +28,8 @@ type Result struct {
 
 // protections are all that an arm can do without.
 func protections() []string {
-	names := []string{"fence", "fence-term", "apply-wait"}
-	for _, s := range raft.Switches() {
+	var names []string
+	for _, s := range sim.Protections() {
 		names = append(names, s.Name)
 	}
 	return names
@@ -41,7 +41,7 @@ func Run(s *Scenario, arm *Arm) (*Result, error) {
 		scenario: s, arm: arm, calls: map[string]*sim.Call{},
 		rec: &Recording{Replicas: s.Setup.replicas(), Commands: map[uint64]string{}},
 	}
-	r.recorder = recorder{rec: r.rec, open: map[string][]int{}, lost: map[[2]smr.ReplicaID]string{}, asked: map[[2]smr.ReplicaID]asking{}, cuts: map[[2]smr.ReplicaID]int{}, counts: newCounts(), headOff: s.Setup.Swarm != ""}
+	r.recorder = recorder{rec: r.rec, open: map[string][]int{}, lost: map[[2]smr.ReplicaID]string{}, refused: map[[2]smr.ReplicaID]string{}, asked: map[[2]smr.ReplicaID]asking{}, cuts: map[[2]smr.ReplicaID]int{}, counts: newCounts(), headOff: s.Setup.Swarm != ""}
 	res := &Result{Scenario: s, Arm: arm, Recording: r.rec}
 	if s.Setup.Swarm == "" {
 		w, err := sim.NewScript(r.options(s.Setup.Seed, &r.recorder))
@@ -78,7 +78,7 @@ func (r *run) options(seed uint64, t sim.Tracer) sim.ScriptOptions {
 	u := &r.scenario.Setup
 	o := sim.ScriptOptions{
 		Mode: sim.Full, Replicas: u.replicas(), Seed: seed, ElectionTimeout: u.Timeout, Delay: u.Delay, Sync: u.Sync,
-		Patience: u.Patience, OneEntry: u.OneEntry, Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: t,
+		Patience: u.Patience, OneEntry: u.OneEntry, Snapshots: u.Snapshots, Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: t,
 	}
 	if u.Cores > 0 {
 		o.Mode, o.Logs, o.Terms, o.ManualTimers = sim.Core, u.Logs, u.Terms, u.Manual
@@ -264,7 +264,8 @@ func (r *run) look() {
 func sameView(a, b *sim.View) bool {
 	return a.ID == b.ID && a.Up == b.Up && a.Paused == b.Paused && a.ApplyPaused == b.ApplyPaused && a.DiskPaused == b.DiskPaused &&
 		a.Role == b.Role && a.Term == b.Term && a.Leader == b.Leader && a.Commit == b.Commit && a.Applied == b.Applied &&
-		a.Persisted == b.Persisted && a.Last == b.Last && slices.Equal(a.Log, b.Log)
+		a.Persisted == b.Persisted && a.Last == b.Last && a.First == b.First && a.Snapshots == b.Snapshots &&
+		a.Taken == b.Taken && a.Installed == b.Installed && a.Resumed == b.Resumed && slices.Equal(a.Log, b.Log)
 }
 
 // lookLog tells of entries that were taken away.

@@ -52,6 +52,8 @@ type Setup struct {
 	Patience time.Duration
 	Logs     map[smr.ReplicaID][]uint64
 	Terms    map[smr.ReplicaID]uint64
+	// Snapshots of hosts, and their states.
+	Snapshots sim.ScriptSnapshots
 }
 
 func (s *Setup) replicas() int { return max(s.Hosts, s.Cores) }

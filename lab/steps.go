@@ -40,6 +40,7 @@ type (
 		key    byte
 		value  string
 		count  int
+		bytes  int // of each command; zero: as few as there can be
 		at     smr.ReplicaID
 		client string
 	}
@@ -108,7 +109,9 @@ func (p *parser) action() action {
 	case "notice":
 		a = p.notice()
 	case "crash":
-		a = crash{p.replicas(), true}
+		a = p.crashStep(col)
+	case "compact":
+		a = p.compactStep(col)
 	case "kill":
 		a = crash{p.replicas(), false}
 	case "restart":
@@ -271,6 +274,7 @@ func (p *parser) partition() [][2]smr.ReplicaID {
 var letterKinds = []string{
 	"pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply", "heartbeat", "heartbeat-reply",
 	"timeout-now", "snapshot", "suffix-ask", "suffix", "forward", "forward-reject", "read-ask", "read-reply",
+	"snapshot-offer", "snapshot-fetch", "snapshot-block", "snapshot-status",
 }
 
 // rule reads "append from 1 to 2 with entry 3 of term 2 once". Every part may
@@ -293,6 +297,8 @@ func (p *parser) rule(drop bool) sim.Rule {
 			r.To = p.replica()
 		case p.accept("with", "entry"):
 			r.Entry = p.number("an index")
+		case p.accept("with", "block"):
+			r.Block = p.number("the number of a block") + 1
 		case p.accept("of", "term"):
 			r.Term = p.number("a term")
 		case p.accept("once"):
@@ -311,6 +317,10 @@ func (p *parser) write() action {
 		s.count = p.count("the number of commands", 1, 1000)
 		p.expect("commands")
 		s.key = registers - 1
+		if col := p.col(); p.peek() == "of" {
+			s.bytes = p.bytesOf("a command")
+			p.hostsOnly(col, "a size of commands is")
+		}
 	} else {
 		w := p.words[min(p.at, len(p.words)-1)]
 		key, value, ok := strings.Cut(p.next("a register and its value as in x=5"), "=")

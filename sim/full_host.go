@@ -38,6 +38,10 @@ type simHost struct {
 	frozen  *vfs.Mem
 	dead    bool
 	full    bool // the disk has no room
+	// fuse, if not nil, is the operation at which the power is taken.
+	// burnt is the operation at which it went last.
+	fuse  *Fuse
+	burnt vfs.Op
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
@@ -85,10 +89,12 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 	}
 	if h.crashIn > 0 {
 		if h.crashIn--; h.crashIn == 0 {
-			h.frozen, h.dead = h.mem.Crash(h.rng, w.full.keepPercent), true
-			w.marks.hit(MarkCrashMidSync)
+			h.loseDisk()
 			return vfs.Verdict{Err: errGone}
 		}
+	}
+	if h.burns(op) {
+		return vfs.Verdict{Err: errGone}
 	}
 	if w.phase != phaseChaos {
 		return vfs.Verdict{}
@@ -138,6 +144,9 @@ func (w *fullWorld) restart(h *simHost) {
 	if w.phase == phaseChaos && w.nemesis.permille(w.full.crashOpPermille) {
 		h.crashIn = 1 + w.nemesis.n(w.full.crashOpMax)
 	}
+	if w.phase == phaseChaos && !w.byHand {
+		h.fuse = w.drawFuse()
+	}
 	w.trace(Event{Kind: EventRestart, Replica: h.id})
 	w.note(0xa1, uint64(h.id), uint64(h.life), 0)
 	if err := h.open(); err != nil {
@@ -146,7 +155,9 @@ func (w *fullWorld) restart(h *simHost) {
 			return
 		}
 		w.crash(h, true)
-		w.restartIn(h, w.nemesis.between(0, w.timeouts(1)))
+		if !w.byHand {
+			w.restartIn(h, w.nemesis.between(0, w.timeouts(1)))
+		}
 		return
 	}
 	w.marks.hit(MarkReplay)
@@ -224,7 +235,7 @@ func (h *simHost) waits(part int) time.Duration {
 	w, f := h.w, &h.w.features
 	switch {
 	case part >= partsPerShard*w.full.shards:
-		return w.turnR.between(0, f.applyDelayMax)
+		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
@@ -314,7 +325,9 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	}
 	if h.dead {
 		w.crash(h, true)
-		w.restartIn(h, w.nemesis.between(0, w.timeouts(2)))
+		if !w.byHand {
+			w.restartIn(h, w.nemesis.between(0, w.outage(2)))
+		}
 		return
 	}
 	if h.logFailed {
@@ -374,7 +387,7 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 	w.trace(Event{Kind: EventCrash, Replica: h.id})
 	w.net.drop(h.slot, !power)
 	h.close()
-	h.mem = next
+	h.mem, h.fuse = next, nil
 }
 
 // close lets go of a runtime whose time is over. Whatever it still says or

@@ -25,7 +25,7 @@ func (w *fullWorld) nemesisActs() {
 	s, et := &w.nemesis, w.features.electionTimeout
 	h := w.hosts[s.n(len(w.hosts))]
 	leader := w.leader()
-	down := s.between(et/10, w.timeouts(5))
+	down := s.between(et/10, w.outage(5))
 	switch a := w.features.actions[s.n(len(w.features.actions))]; a {
 	case actCrash:
 		w.crashFor(h, down)
@@ -43,7 +43,10 @@ func (w *fullWorld) nemesisActs() {
 	case actClockJump:
 		h.clock.offset += smr.Instant(s.between(et/2, w.timeouts(20)))
 		w.marks.hit(MarkClockJump)
-	case actCompact, actTransfer: // not offered by the host yet
+	case actCompact, actTransfer: // a transfer is not offered by the host yet
+		if a == actCompact {
+			w.compactNow(h)
+		}
 		if w.full.diskFull && h.rt != nil {
 			h.full = true
 			w.queue.push(occurrence{at: w.now.Add(down), what: whatRoom, who: uint8(h.slot)})
@@ -158,7 +161,7 @@ func (w *fullWorld) nextPhase() {
 	switch w.phase {
 	case phaseHealed:
 		w.healCore()
-		settling := w.features.slowMax + w.features.stallMax
+		settling := w.features.slowMax + w.features.stallMax + w.timeouts(w.full.snapshots.applyStallTimeouts)
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(progressBound) + settling + w.lag()), what: whatPhase})
 	case phaseQuiet:
 		w.checkProgress()
@@ -215,7 +218,7 @@ func (w *fullWorld) healCore() {
 		c.readPermille = min(max(c.readPermille, 300), 700)
 	}
 	for i, h := range w.hosts {
-		h.crashIn, h.full = 0, false
+		h.crashIn, h.fuse, h.full = 0, nil, false
 		if w.core>>i&1 == 0 {
 			w.leaveBroken(h)
 			continue

@@ -255,7 +255,7 @@ func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
 		if err != nil || !ok {
 			return
 		}
-		e.Message, e.Text = nil, ""
+		e.Message, e.Text, e.Term, e.Index, e.Count = nil, "", 0, 0, 0
 		switch item.Kind {
 		case wire.KindMessage:
 			m := raft.Message(item.Message)
@@ -269,14 +269,32 @@ func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
 		case wire.KindReadReply:
 			e.Text = fmt.Sprintf("read index %d, %v", item.ReadReply.Index, item.ReadReply.OK)
 		case wire.KindSnapshotOffer:
-			e.Text = fmt.Sprintf("snapshot offered: %+v", item.SnapshotOffer)
+			o := &item.SnapshotOffer
+			e.Term, e.Index = o.Term, o.Index
+			e.Text = fmt.Sprintf("offer %d, a snapshot of host %d; the log begins after %d", o.Index, o.Source, o.LogStart)
 		case wire.KindSnapshotFetch:
-			e.Text = fmt.Sprintf("snapshot fetched: %+v", item.SnapshotFetch)
+			f := &item.SnapshotFetch
+			e.Index = f.Index
+			e.Text = fmt.Sprintf("fetch from block %d, %d blocks of snapshot %d", f.First, f.Count, f.Index)
 		case wire.KindSnapshotBlock:
-			e.Text = fmt.Sprintf("block %d of snapshot %d, %d bytes", item.SnapshotBlock.Number, item.SnapshotBlock.Index, len(item.SnapshotBlock.Data))
+			b := &item.SnapshotBlock
+			e.Index, e.Count = b.Index, uint64(len(b.Data))
+			e.Text = fmt.Sprintf("block %d, of snapshot %d, %d bytes", b.Number, b.Index, len(b.Data))
 		case wire.KindSnapshotStatus:
-			e.Text = fmt.Sprintf("snapshot status: %+v", item.SnapshotStatus)
+			s := &item.SnapshotStatus
+			e.Term, e.Index = s.Term, s.Index
+			e.Text = statusText(s)
 		}
 		w.trace(e)
 	}
+}
+
+func statusText(s *wire.SnapshotStatus) string {
+	switch s.State {
+	case wire.SnapshotRunning:
+		return fmt.Sprintf("receives %d, has %d blocks", s.Index, s.Have)
+	case wire.SnapshotInstalled:
+		return fmt.Sprintf("installed %d", s.Index)
+	}
+	return fmt.Sprintf("failed %d, wants another", s.Index)
 }

@@ -25,7 +25,7 @@ type pebbleMachine struct {
 func newPebbleMachine(h *simHost, st *seat, watch func(*smr.Entry, uint64)) watched {
 	return &pebbleMachine{
 		Store: kv.New(kv.Config{
-			FS: h.mem, Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
+			FS: h.storeFS(), Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
 			CacheBytes: 1 << 20, BlockCacheBytes: 1 << 20, MemTableBytes: 1 << 20, Logger: h.config().Logger,
 		}),
 		seat: st, rng: &h.w.turnR, watch: watch, restored: h.restored(st, h.life),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/smr"
@@ -15,6 +16,7 @@ type snapshotFeatures struct {
 	on                       bool
 	everyBytes, tailBytes    int64
 	everyEntries             uint64
+	tailEntries              uint64 // zero: the host's default
 	hardFactor               int64
 	blockBytes, windowBlocks int
 	bandwidth                int64
@@ -22,6 +24,14 @@ type snapshotFeatures struct {
 	// cutPermille of the steps that send or receive a block end with a crash of
 	// one of the hosts.
 	cutPermille int
+	// opCrashPermille of the lives of a host end at one of the operations on the
+	// disk that write, receive, name or follow an image, drawn below opCrashMax.
+	opCrashPermille, opCrashMax int
+	// awayTimeouts is for how many election timeouts a host may be down, so that
+	// the logs of the others no longer reach back to it.
+	awayTimeouts int
+	// applyStallTimeouts is how long a state machine stands still now and then.
+	applyStallTimeouts int
 	// padding makes images of registers as large as this.
 	padding int
 }
@@ -41,8 +51,35 @@ func drawSnapshots(seed uint64) snapshotFeatures {
 		cutPermille:  pick(s, 0, 0, 30, 150),
 		padding:      pick(s, 0, 3000, 20000),
 	}
+	f.opCrashPermille, f.opCrashMax = pick(s, 0, 0, 400, 900), pick(s, 3, 12, 60)
+	f.awayTimeouts = pick(s, 0, 10, 25)
+	f.applyStallTimeouts = pick(s, 0, 0, 0, 3, 6)
 	f.tailBytes = f.everyBytes / int64(pick(s, 2, 4, 100))
 	return f
+}
+
+// outage is the longest time that a host is down: n election timeouts, or as many
+// as the seed has drawn for its snapshots.
+func (w *fullWorld) outage(n int) time.Duration {
+	if f := &w.full.snapshots; f.on {
+		n = max(n, f.awayTimeouts)
+	}
+	return w.timeouts(n)
+}
+
+// quieten leaves the faults out.
+func (f *snapshotFeatures) quieten() {
+	f.cutPermille, f.opCrashPermille, f.applyStallTimeouts, f.awayTimeouts = 0, 0, 0, 0
+}
+
+// applyStall draws whether a state machine stands still for a while, and how long.
+func (w *fullWorld) applyStall() time.Duration {
+	f := &w.full.snapshots
+	if !f.on || f.applyStallTimeouts == 0 || w.phase != phaseChaos || !w.turnR.permille(10) {
+		return 0
+	}
+	w.marks.hit(MarkApplyStall)
+	return w.turnR.between(w.features.electionTimeout, w.timeouts(f.applyStallTimeouts))
 }
 
 // config is the host's for these features.
@@ -52,7 +89,7 @@ func (h *simHost) snapshots() host.SnapshotConfig {
 		return host.SnapshotConfig{}
 	}
 	return host.SnapshotConfig{
-		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, HardBytes: f.everyBytes * f.hardFactor,
+		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, TailEntries: f.tailEntries, HardBytes: f.everyBytes * f.hardFactor,
 		BlockBytes: f.blockBytes, WindowBytes: int64(f.blockBytes * f.windowBlocks), BandwidthBytes: f.bandwidth,
 		KeepFor: h.w.timeouts(f.keepTimeouts),
 	}

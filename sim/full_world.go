@@ -19,6 +19,8 @@ type fullWorld struct {
 	features features
 	full     fullFeatures
 	without  host.Protections
+	// byHand: a script restarts the hosts whose power it has taken.
+	byHand bool
 
 	groups  []*simGroup
 	hosts   []*simHost
@@ -27,6 +29,7 @@ type fullWorld struct {
 	clockR  source
 	turnR   source
 	diskR   source
+	fuseR   source
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -103,6 +106,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
+		fuseR: fork(seed, 10),
 	}
 	f := &w.features
 	w.full.fit(f)
@@ -112,6 +116,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	}
 	if o.Quiet {
 		f.quieten()
+		w.full.snapshots.quieten()
 		w.full = fullFeatures{groups: w.full.groups, shards: w.full.shards, segmentBytes: w.full.segmentBytes, snapshots: w.full.snapshots}
 	}
 	if f.star {

@@ -72,6 +72,14 @@ const (
 	MarkSnapshotInstalled
 	MarkSnapshotResumed
 	MarkSnapshotCut
+	MarkSnapshotAsked
+	MarkCrashTaking
+	MarkCrashReceiving
+	MarkCrashImageSync
+	MarkCrashImageRename
+	MarkCrashAfterImage
+	MarkCrashStore
+	MarkApplyStall
 	markCount
 )
 
@@ -85,7 +93,8 @@ var markNames = [markCount]string{
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
 	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
-	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut",
+	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
+	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 }
 
 func (m Mark) String() string { return markNames[m] }

@@ -49,6 +49,8 @@ var knobs = func() []knob {
 		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(_ *features, x *fullFeatures) { x.diskFull = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
+		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
+		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool { return x.snapshots.opCrashPermille > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.opCrashPermille = 0 }},
 		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
 	}
 	for a, name := range actionNames {

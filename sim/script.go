@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 )
@@ -53,6 +54,11 @@ type ScriptOptions struct {
 	// starts, and Terms its term; Core alone. Missing: empty.
 	Logs  map[smr.ReplicaID][]uint64
 	Terms map[smr.ReplicaID]uint64
+	// Snapshots and the state machine of whole hosts.
+	Snapshots ScriptSnapshots
+	// KeepPercent of what is not synced survives a loss of power, drawn by the
+	// seed sector by sector. Zero: nothing does. Full alone.
+	KeepPercent int
 	// Without switches protections off.
 	Without []string
 	// Skip leaves classes of violations unreported.
@@ -70,9 +76,16 @@ type View struct {
 	Term                             uint64
 	Leader                           smr.ReplicaID
 	Commit, Applied, Persisted, Last uint64
+	// First index that the log still holds; 1 if it was never compacted.
+	First uint64
+	// Snapshots is what a host that is up knows of its snapshots. Taken,
+	// Installed and Resumed count since its start: snapshots, snapshots from
+	// others, and blocks that were there when receiving went on.
+	Snapshots                 host.SnapshotStatus
+	Taken, Installed, Resumed uint64
 	// Digest of the state that it has applied.
 	Digest uint64
-	// Log from index 1 on.
+	// Log from index 1 on, with the entries before First that were compacted.
 	Log []LogEntry
 }
 
@@ -107,6 +120,8 @@ type Call struct {
 	// ID of the (first) command of a write, Count how many it has.
 	ID    uint64
 	Count int
+	// Bytes of each command; zero: as few as there can be.
+	Bytes int
 	State CallState
 	// Value is what a read returned: the id of the command that wrote it.
 	Value        uint64
@@ -140,6 +155,11 @@ type driver interface {
 	notice(id, peer smr.ReplicaID)
 	crash(id smr.ReplicaID, power bool)
 	restart(id smr.ReplicaID)
+	// light, compact and readLog are of whole hosts: see Script.CrashAt, Compact
+	// and ReadLog.
+	light(id smr.ReplicaID, f Fuse) error
+	compactLog(id smr.ReplicaID) error
+	readLog(id smr.ReplicaID, index uint64) error
 	// reason says under which pause o falls.
 	reason(o *occurrence) pauseReason
 	begin(c *Call) error
@@ -229,6 +249,7 @@ func (s *Script) Syncs() uint64 { return s.syncs }
 func (s *Script) View(id smr.ReplicaID, v *View) {
 	*v = View{ID: id, Log: v.Log[:0]}
 	s.driver.view(id, v)
+	v.First = max(v.First, 1)
 	v.Paused = s.paused[pauseKey{id, pauseAll}]
 	v.ApplyPaused = s.paused[pauseKey{id, pauseApply}]
 	v.DiskPaused = s.paused[pauseKey{id, pauseDisk}]
@@ -293,7 +314,12 @@ func (s *Script) abandon(c *Call) {
 // Write lets a client write to a register at a replica: count commands at once.
 // The id of the first is the call's.
 func (s *Script) Write(client string, at smr.ReplicaID, key byte, count int) *Call {
-	c := &Call{Client: client, Replica: at, Write: true, Key: key, Count: count, ID: s.common.commandIDs + 1}
+	return s.WriteBytes(client, at, key, count, 0)
+}
+
+// WriteBytes is Write with commands of that size; of whole hosts alone.
+func (s *Script) WriteBytes(client string, at smr.ReplicaID, key byte, count, bytes int) *Call {
+	c := &Call{Client: client, Replica: at, Write: true, Key: key, Count: count, Bytes: bytes, ID: s.common.commandIDs + 1}
 	s.common.commandIDs += uint64(count)
 	return s.begin(c)
 }

@@ -29,6 +29,9 @@ type hostView struct {
 	role           raft.RoleState
 	term           uint64
 	last, lastTerm uint64
+	first          uint64
+	snapshots      host.SnapshotStatus
+	counts         snapshotCounts
 }
 
 func (s *Script) buildHosts() error {
@@ -38,17 +41,23 @@ func (s *Script) buildHosts() error {
 	}
 	d := &scriptHosts{script: s, chain: map[[2]uint64]link{}}
 	w := &fullWorld{
+		byHand:   true,
 		features: scriptFeatures(o), clockR: fork(o.Seed, 4), diskR: fork(o.Seed, 5), turnR: fork(o.Seed, 6),
 		full:   fullFeatures{groups: 1, shards: 1, segmentBytes: 64 << 10},
 		common: newCommon(o.Seed, &Options{Skip: o.Skip, Tracer: chainTracer{o.Tracer, d}}),
 	}
 	d.fullWorld = w
+	o.Snapshots.set(w)
+	w.full.keepPercent = o.KeepPercent
 	var err error
 	if w.without, err = protections(o.Without); err != nil {
 		return err
 	}
 	w.net = wires{w: w, rng: fork(o.Seed, 3)}
 	w.groups = []*simGroup{{ledger: w.ledger, id: 1}}
+	if w.full.pebble {
+		w.groups[0].identify = identifyPut
+	}
 	var members smr.Configuration
 	for i := range o.Replicas {
 		members.Members = append(members.Members, smr.Member{ID: smr.ReplicaID(i + 1), Role: smr.Voter})
@@ -95,7 +104,7 @@ func (d *scriptHosts) dispatch(o *occurrence) {
 }
 
 func (d *scriptHosts) isSyncer(part int32) bool { return part == 1 }
-func (d *scriptHosts) isWorker(part int32) bool { return part >= 3 }
+func (d *scriptHosts) isWorker(part int32) bool { return part >= partsPerShard }
 
 func (d *scriptHosts) view(id smr.ReplicaID, v *View) {
 	h := d.hosts[id-1]
@@ -105,9 +114,11 @@ func (d *scriptHosts) view(id smr.ReplicaID, v *View) {
 		v.Role, v.Term, v.Leader = st.Role, st.Term, st.Leader
 		v.Commit, v.Persisted, v.Last = st.Commit, st.Persisted, st.Last
 		v.Applied, v.Digest = h.at[0].machine.position()
+		v.Snapshots = hv.snapshots
 	} else {
 		v.Term, v.Last = hv.term, hv.last
 	}
+	v.First, v.Taken, v.Installed, v.Resumed = hv.first, hv.counts.taken, hv.counts.installed, hv.counts.resumed
 	v.Log = d.log(v.Log, hv.last, hv.lastTerm)
 }
 
@@ -128,10 +139,11 @@ func (d *scriptHosts) log(to []LogEntry, last, term uint64) []LogEntry {
 func (d *scriptHosts) stepped() {
 	for i, h := range d.hosts {
 		was := d.views[i]
-		now := hostView{up: h.rt != nil, last: was.last, lastTerm: was.lastTerm, term: was.term}
+		now := hostView{up: h.rt != nil, last: was.last, lastTerm: was.lastTerm, term: was.term, first: was.first}
 		if now.up {
 			st := h.at[0].handle.Core()
 			now.role, now.term, now.last, now.lastTerm = st.Role, st.HardState.Term, st.Last, st.LastTerm
+			d.lookSnapshots(h, &was, &now)
 		}
 		if now == was {
 			continue
@@ -181,6 +193,14 @@ func (d *scriptHosts) letters(o *occurrence) []Letter {
 			l.Kind, l.Term = "read-ask", it.ReadAsk.Term
 		case wire.KindReadReply:
 			l.Kind = "read-reply"
+		case wire.KindSnapshotOffer:
+			l.Kind, l.Term = "snapshot-offer", it.SnapshotOffer.Term
+		case wire.KindSnapshotFetch:
+			l.Kind = "snapshot-fetch"
+		case wire.KindSnapshotBlock:
+			l.Kind, l.Block = "snapshot-block", it.SnapshotBlock.Number+1
+		case wire.KindSnapshotStatus:
+			l.Kind, l.Term = "snapshot-status", it.SnapshotStatus.Term
 		}
 		letters = append(letters, l)
 	})
@@ -220,11 +240,19 @@ func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 			b = wire.AppendReadAsk(b, &it.ReadAsk)
 		case wire.KindReadReply:
 			b = wire.AppendReadReply(b, &it.ReadReply)
+		case wire.KindSnapshotOffer:
+			b = wire.AppendSnapshotOffer(b, &it.SnapshotOffer)
+		case wire.KindSnapshotFetch:
+			b = wire.AppendSnapshotFetch(b, &it.SnapshotFetch)
+		case wire.KindSnapshotBlock:
+			b = wire.AppendSnapshotBlock(b, &it.SnapshotBlock)
+		case wire.KindSnapshotStatus:
+			b = wire.AppendSnapshotStatus(b, &it.SnapshotStatus)
 		}
 	})
 	part := *o
 	f := d.net.slab[o.ref]
-	part.ref = d.net.keep(frame{b: b, from: f.from, life: f.life})
+	part.ref = d.net.keep(frame{b: b, from: f.from, bulk: f.bulk, life: f.life})
 	return part
 }
 
@@ -328,7 +356,7 @@ func (d *scriptHosts) submit(c *Call, cl *fullClient, h *simHost, st *seat) erro
 	if cl.call.write {
 		id := cl.call.id
 		last := id == c.ID+uint64(c.Count)-1
-		return st.handle.Submit(w.command(id, c.Key), cl.call.deadline, func(r smr.Result, err error) {
+		return st.handle.Submit(d.command(id, c.Key, c.Bytes), cl.call.deadline, func(r smr.Result, err error) {
 			w.written(cl, h, st, serial, id, r, err)
 			d.answered(c, h, last, err)
 		})
@@ -359,7 +387,12 @@ func (d *scriptHosts) answered(c *Call, h *simHost, last bool, err error) {
 	}
 }
 
-func (d *scriptHosts) poll(*Call) {}
+// poll gives up a call to a host that has lost its power meanwhile.
+func (d *scriptHosts) poll(c *Call) {
+	if d.hosts[c.Replica-1].life != c.life {
+		d.script.abandon(c)
+	}
+}
 
 // giveUp leaves the writes of a call open in the history.
 func (d *scriptHosts) giveUp(c *Call) {

@@ -18,6 +18,8 @@ type Letter struct {
 	Message *raft.Message
 	// Count of commands in a forward.
 	Count int
+	// Block is the number of a block of a snapshot, plus one.
+	Block uint64
 }
 
 // Rule withholds letters on their way. Zero values match everything.
@@ -29,12 +31,14 @@ type Rule struct {
 	// Entry is the index of an entry that the message carries.
 	Entry uint64
 	Term  uint64
+	// Block is the number of a block of a snapshot, plus one.
+	Block uint64
 	// Times is how many letters the rule is for. Zero: without end.
 	Times int
 }
 
 func (r *Rule) matches(l *Letter) bool {
-	if r.Kind != "" && r.Kind != l.Kind || r.From != 0 && r.From != l.From || r.To != 0 && r.To != l.To || r.Term != 0 && r.Term != l.Term {
+	if r.Kind != "" && r.Kind != l.Kind || r.From != 0 && r.From != l.From || r.To != 0 && r.To != l.To || r.Term != 0 && r.Term != l.Term || r.Block != 0 && r.Block != l.Block {
 		return false
 	}
 	if r.Entry == 0 {

@@ -48,6 +48,14 @@ func TestSwitches(t *testing.T) {
 		// Thesis §6.2: "a leader … will step down if an election timeout elapses
 		// without a successful round of heartbeats to a majority".
 		{"check-quorum", Core, "check-quorum", nil, []Class{Liveness}, 300},
+		// Raft §7: "once a server completes writing a snapshot, it may delete all
+		// log entries up through the last included index".
+		{"durable-image", Full, "durable-image", nil, []Class{Contract}, 200},
+		// "Written aside, synced, renamed": a crash leaves the old one or the new
+		// one, never half of one.
+		{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
+		// "Entries that the snapshot covers are never read again."
+		{"image-marker", Full, "image-marker", nil, []Class{Contract, Invariant, StateMachineSafety, LogMatching}, 1000},
 		// Ng et al. 2023, §2: the constrained election. A core that is healed as a
 		// star has no leader while its middle has an old log.
 		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},

@@ -34,12 +34,16 @@ const (
 	EventPhase
 	EventRestore // the state was set to a snapshot at Index
 	EventLog     // a host logs Text
+	EventTaking  // a snapshot is being taken (scripts alone, as the next three)
+	EventTaken   // a snapshot at Index is whole on disk
+	EventCompact // the log begins after Index
+	EventInstall // a snapshot from another replica at Index has become the state
 	EventViolation
 )
 
 var eventNames = [...]string{
 	"send", "deliver", "drop", "crash", "restart", "append", "persist", "commit", "apply", "role",
-	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "violation",
+	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "taking", "taken", "compact", "install", "violation",
 }
 
 func (k EventKind) String() string { return eventNames[k] }
@@ -118,7 +122,7 @@ func (p Printer) Trace(e *Event) {
 		}
 	case EventAppend:
 		fmt.Fprintf(p.W, "%d: entries %d..%d, last of term %d", e.Replica, e.Index, e.Index+e.Count-1, e.Term)
-	case EventPersist, EventCommit, EventRestore:
+	case EventPersist, EventCommit, EventRestore, EventTaken, EventCompact, EventInstall:
 		fmt.Fprintf(p.W, "%d: up to %d", e.Replica, e.Index)
 	case EventApply:
 		fmt.Fprintf(p.W, "%d: %d of term %d", e.Replica, e.Index, e.Term)

@@ -15,6 +15,9 @@ var hostSwitches = []raft.Switch{
 	{Name: "apply-wait", Meaning: "a read waits until its index is applied (thesis §6.4; whole hosts alone)"},
 	{Name: "fence", Meaning: "what an earlier term's leader lost is proposed again (whole hosts alone)"},
 	{Name: "fence-term", Meaning: "a leader takes forwarded proposals in the term alone that they are meant for (whole hosts alone)"},
+	{Name: "durable-image", Meaning: "the log is freed only up to what a durable state contains (Raft §7; whole hosts alone)"},
+	{Name: "image-sync", Meaning: "a snapshot is synced before it has its name (whole hosts alone)"},
+	{Name: "image-marker", Meaning: "that the log begins at a snapshot is on disk before the state is exchanged for it (whole hosts alone)"},
 }
 
 // Protections lists what Options.Without can switch off.
@@ -33,6 +36,12 @@ func protections(names []string) (host.Protections, error) {
 			p.FenceTerm = true
 		case "apply-wait":
 			p.ApplyWait = true
+		case "durable-image":
+			p.DurableImage = true
+		case "image-sync":
+			p.ImageSync = true
+		case "image-marker":
+			p.ImageMarker = true
 		case "sync":
 			p.Sync = true
 		default:

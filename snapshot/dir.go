@@ -47,6 +47,9 @@ type Dir struct {
 	path string
 	// BlockBytes of the images that are written here; zero: BlockBytes.
 	BlockBytes int
+	// NoSync lets files have their names before they are synced: only for a
+	// simulation that shows what the sync is for.
+	NoSync bool
 	// whole are ascending by index, then id.
 	whole []File
 	parts []File
@@ -123,6 +126,14 @@ func (d *Dir) Remove(f File) error {
 	return errors.Join(errs...)
 }
 
+// sync makes the content of a file durable.
+func (d *Dir) sync(f vfs.File) error {
+	if d.NoSync {
+		return nil
+	}
+	return f.Sync()
+}
+
 // finish gives a file that is complete and synced its name.
 func (d *Dir) finish(f File, suffix string) error {
 	if err := d.fs.Rename(d.name(f, suffix), d.name(f, suffixWhole)); err != nil {
@@ -194,7 +205,7 @@ func (t *Taking) Step() (done bool, err error) {
 }
 
 func (t *Taking) finish() error {
-	err := t.f.Sync()
+	err := t.dir.sync(t.f)
 	if e := t.f.Close(); err == nil {
 		err = e
 	}

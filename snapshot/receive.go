@@ -117,7 +117,7 @@ func (r *Receiving) Take(n uint32, b []byte) (whole bool, err error) {
 }
 
 func (r *Receiving) finish() error {
-	err := r.f.Sync()
+	err := r.dir.sync(r.f)
 	if e := r.f.Close(); err == nil {
 		err = e
 	}

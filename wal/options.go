@@ -46,6 +46,11 @@ type Options struct {
 	// NoSync leaves out every sync: a crash of the machine then loses what was
 	// acknowledged. For tests that show this, never for data.
 	NoSync bool
+	// Plain segments are files that grow as they are appended to: their space is
+	// neither reserved, nor filled with zeros, nor used again. As safe, and
+	// slower: each sync writes the file's size too. For measurements of what
+	// prepared segments are worth.
+	Plain bool
 }
 
 func (o *Options) complete() error {
@@ -60,6 +65,9 @@ func (o *Options) complete() error {
 	}
 	if o.RecycleMax == 0 {
 		o.RecycleMax = 2
+	}
+	if o.Plain {
+		o.RecycleMax = -1
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -111,7 +111,7 @@ func (l *Log) prepareNext() error {
 
 // reserve takes the space that the segment needs, and zeroes its beginning.
 func (l *Log) reserve(s *segment) error {
-	if s.size >= s.capacity {
+	if s.size >= s.capacity || l.o.Plain {
 		return nil
 	}
 	if err := s.f.Preallocate(0, s.capacity); vfs.IsNoSpace(err) {
@@ -137,7 +137,7 @@ func (e syncError) Unwrap() error { return e.error }
 
 // zeroAhead keeps the file filled with zeros for a while beyond at.
 func (l *Log) zeroAhead(s *segment, at int64) error {
-	if s.size >= s.capacity || s.size >= at+zeroStep/2 {
+	if s.size >= s.capacity || s.size >= at+zeroStep/2 || l.o.Plain {
 		return nil
 	}
 	n := min(zeroStep, s.capacity-s.size)

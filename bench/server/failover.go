@@ -47,7 +47,7 @@ func runFailovers(ctx context.Context, o *options, dir string, systems []system,
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			fmt.Fprintf(os.Stderr, "%d/%d leader killed %-12s next write after %.0f ms\n", trial+1, o.failovers, s.name, gap.Seconds()*1e3)
-			t.recordFailover(s.name, gap)
+			t.Failovers = recordTrial(t.Failovers, s.name, gap)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@
 //	go run ./server -repeats 3 -json out.json
 //	go run ./server -only "put 16 B" -systems quorate,echo -profile DIR
 //	go run ./server -failovers 10 -repeats 0
+//	go run ./server -restarts 3 -repeats 0
 //
 // Each window has a cluster of its own with new, empty directories, and the
 // systems take turns, so that a busy neighbour hurts all of them. Processor time
@@ -23,33 +24,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quorate/quorate/bench/internal/report"
 	"github.com/quorate/quorate/internal/load"
 )
-
-// work is what the clients do in a window.
-type work struct {
-	Work       load.Work `json:"work"`
-	ValueBytes int       `json:"value_bytes"`
-	Clients    int       `json:"clients"`
-}
-
-func (w work) String() string {
-	s := ""
-	if w.Clients != 1 {
-		s = "s"
-	}
-	return fmt.Sprintf("%s %d B, %d client%s", w.Work, w.ValueBytes, w.Clients, s)
-}
-
-var works = []work{
-	{load.Put, 16, 256},
-	{load.Put, 128, 256},
-	{load.Put, 128, 1000},
-	{load.Put, 16, 1},
-	{load.Range, 16, 256},
-	{load.Range, 16, 1},
-	{load.Mixed, 16, 256},
-}
 
 type options struct {
 	systems   string
@@ -59,6 +36,10 @@ type options struct {
 	warm      time.Duration
 	repeats   int
 	failovers int
+	restarts  int
+	entries   int
+	markdown  bool
+	into      string
 	conns     int
 	keys      int
 	leader    bool
@@ -91,6 +72,10 @@ func main() {
 	flag.DurationVar(&o.warm, "warm", time.Second, "time under load before it")
 	flag.IntVar(&o.repeats, "repeats", 3, "windows of each system and work; the medians are printed")
 	flag.IntVar(&o.failovers, "failovers", 0, "kill the leader so many times and measure how long until the next write")
+	flag.IntVar(&o.restarts, "restarts", 0, "kill all members so many times and measure how long until all serve again")
+	flag.IntVar(&o.entries, "entries", 200_000, "writes before the first restart")
+	flag.BoolVar(&o.markdown, "markdown", false, "print the tables as Markdown")
+	flag.StringVar(&o.into, "into", "", "page whose section \"server\" is to be replaced, e.g. ../docs/performance.md")
 	flag.IntVar(&o.conns, "conns", 16, "connections of the clients")
 	flag.IntVar(&o.keys, "keys", 10000, "keys of 16 bytes")
 	flag.BoolVar(&o.leader, "leader", false, "all clients at the leader, not at all members in turns")
@@ -129,7 +114,7 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "load average at the start: %s\n", loadAverage())
+	where, before := report.Machine(), report.LoadAverage()
 	t := &table{}
 	for r := range o.repeats {
 		for _, w := range works {
@@ -153,16 +138,36 @@ func run(ctx context.Context, o *options) error {
 	if err := runFailovers(ctx, o, dir, systems, t); err != nil {
 		return err
 	}
+	if err := runRestarts(ctx, o, dir, systems, t); err != nil {
+		return err
+	}
 	t.finish()
-	t.print(os.Stdout)
-	if o.json != "" {
-		b, err := json.MarshalIndent(t, "", "  ")
-		if err != nil {
+	machine := report.Table{Notes: []string{fmt.Sprintf("%s; load average %s before and %s after.", where, before, report.LoadAverage())}}
+	return o.write(t, append(t.tables(), machine))
+}
+
+// write writes the figures wherever they are wanted.
+func (o *options) write(t *table, all []report.Table) error {
+	print := report.Text
+	if o.markdown {
+		print = report.Markdown
+	}
+	if err := print(os.Stdout, all); err != nil {
+		return err
+	}
+	if o.into != "" {
+		if err := report.Into(o.into, "server", all); err != nil {
 			return err
 		}
-		return os.WriteFile(o.json, append(b, '\n'), 0o644)
 	}
-	return nil
+	if o.json == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, append(b, '\n'), 0o644)
 }
 
 // measure runs one window on a cluster of its own.
@@ -207,7 +212,7 @@ func measure(ctx context.Context, o *options, dir string, s system, w work, repe
 	m = measured{
 		OpsPerS: r.OpsPerSecond, P50Ms: r.Latency.P50Ms, P99Ms: r.Latency.P99Ms, P999Ms: r.Latency.P999Ms,
 		ServerCPU: u.cpu.Seconds() / float64(r.Ops) * 1e5, ClientCPU: r.ClientCPUSecondsPer100k,
-		AllocBytes: u.allocated / float64(r.Ops), RSSMiB: u.rssMiB, LoadAverage: loadAverage(),
+		AllocBytes: u.allocated / float64(r.Ops), RSSMiB: u.rssMiB, LoadAverage: report.LoadAverage(),
 	}
 	for _, n := range r.Errors {
 		m.Errors += n

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/bench/internal/report"
 	"github.com/quorate/quorate/internal/load"
 )
 
@@ -53,11 +54,15 @@ func TestMemberThatEnds(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	tab := &table{}
+	tab := &table{RestartEntries: 1000}
 	for _, ops := range []float64{300, 100, 200} {
-		tab.record("etcd", works[0], measured{OpsPerS: ops, P50Ms: ops, Errors: uint64(ops)})
-		tab.record("quorate", works[0], measured{OpsPerS: 2 * ops, LoadAverage: "1.50"})
-		tab.recordFailover("quorate", time.Duration(ops)*time.Millisecond)
+		for _, w := range works {
+			tab.record("etcd", w, measured{OpsPerS: ops, P50Ms: ops, P99Ms: ops, Errors: uint64(ops)})
+			tab.record("quorate", w, measured{OpsPerS: 2 * ops, P50Ms: ops / 2, P99Ms: ops / 2, ServerCPU: 5, AllocBytes: 4096, LoadAverage: "1.50"})
+			tab.record("echo", w, measured{OpsPerS: 4 * ops})
+		}
+		tab.Failovers = recordTrial(tab.Failovers, "quorate", time.Duration(ops)*time.Millisecond)
+		tab.Restarts = recordTrial(tab.Restarts, "quorate", 10*time.Duration(ops)*time.Millisecond)
 	}
 	tab.finish()
 	if r := tab.Rows[0]; r.OpsPerS != 200 || r.P50Ms != 200 || r.Errors != 200 || len(r.Repeats) != 3 {
@@ -66,11 +71,28 @@ func TestTable(t *testing.T) {
 	if f := tab.Failovers[0]; f.MedianMs != 200 || f.MaxMs != 300 {
 		t.Errorf("%+v", f)
 	}
+	states := map[report.State]int{}
+	for _, v := range tab.Targets {
+		states[v.State]++
+	}
+	// Twice etcd's rate, half its latency and half the echo: met are put and the
+	// range of one client and the mixture at twice, p50, the allocations, and the
+	// failover.
+	if states[report.Met] != 6 || states[report.Missed] != 7 {
+		t.Errorf("%v: %+v", states, tab.Targets)
+	}
 	var out strings.Builder
-	tab.print(&out)
-	for _, want := range []string{works[0].String(), "2.00", "600 200 400", "1.50 1.50 1.50", "leader killed"} {
+	if err := report.Markdown(&out, tab.tables()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{works[0].String(), "| quorate | 400 | 2.00 | 50 % |", "600 200 400", "1.50 1.50 1.50", "Leader killed", "with 1,000 writes", "| ≤ 300 ms | 200 ms | met |", "| ≤ 1,000 ms | 2,000 ms | missed |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
+		}
+	}
+	for _, v := range (&table{}).targets() {
+		if v.State != report.NotMeasured {
+			t.Errorf("of nothing: %+v", v)
 		}
 	}
 }

@@ -99,17 +99,6 @@ func allocated(m *member) (float64, error) {
 	return 0, errors.Join(errors.New("no go_memstats_alloc_bytes_total at /metrics"), lines.Err())
 }
 
-// loadAverage is that of the last minute, with the number of processors' worth
-// of others' work in it.
-func loadAverage() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "?"
-	}
-	first, _, _ := strings.Cut(string(b), " ")
-	return first
-}
-
 // startProfiles takes profiles of every member until the function that it
 // returns is called, which waits for them. Nothing if none are asked for.
 func (c *cluster) startProfiles(o *options, name string) (wait func()) {

@@ -170,6 +170,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"etcdapi", "x.go", `import "github.com/quorate/quorate/raft"`, "the table does not allow"},
 		{"cmd/quorate", "x.go", "import \"github.com/quorate/quorate/raft\"\nvar x = raft.Without", "simulations and tests alone"},
 		{"cmd/quorate", "x.go", "import \"github.com/quorate/quorate/host\"\nvar x host.Protections", "simulations and tests alone"},
+		{"cmd/quorate", "x.go", "import \"github.com/quorate/quorate/host\"\nvar x = host.OpenWithout", "simulations and tests alone"},
 		{"transport", "x.go", `import "github.com/quorate/quorate/wire"`, "the table does not allow"},
 		{"vfs", "x.go", `import "C"`, "cgo"},
 		// And what is allowed passes.

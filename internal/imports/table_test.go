@@ -80,7 +80,7 @@ var reserved = map[string]struct {
 	users []string
 }{
 	"raft": {list("Without Poison Paranoid"), list("raft host sim lab")},
-	"host": {list("Protections"), list("host sim lab")},
+	"host": {list("Protections OpenWithout"), list("host sim lab")},
 }
 
 // clocks are the parts of package time that depend on when they are called.

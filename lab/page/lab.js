@@ -28,8 +28,10 @@
   const color = t => t === 0 ? "t0" : "t" + ((t - 1) % 7 + 1);
 
   const entries = v => {
-    const log = v.lg, most = 33, from = Math.max(0, log.length - most);
-    let out = from ? `<em>… ${from} before</em>` : "";
+    const log = v.lg, most = 33, gone = (v.f || 1) - 1, from = Math.max(gone, log.length - most);
+    let out = gone ? `<em class="gone" title="compacted: what they did is in the state">1–${gone} compacted</em>` : "";
+    if (v.im) out += `<em class="image" title="the newest snapshot on its disk">snapshot ${v.im}</em>`;
+    if (from > gone) out += `<em>… ${from - gone} before</em>`;
     for (let i = from; i < log.length; i++) {
       const index = i + 1, cls = [color(log[i][0])];
       if (index <= v.c && v.u) cls.push("committed");
@@ -47,7 +49,7 @@
       const v = state[i];
       if (!v) continue;
       const role = v.u ? v.ro : "down", lead = v.u && v.ro === "leader";
-      out += `<div class="rep${v.u ? "" : " down"}${lead ? " lead" : ""}"><h3><b>${i}</b><span class="role">${role}${v.p && v.u ? ", " + v.p : ""}, term ${v.t}</span>` +
+      out += `<div class="rep${v.u ? "" : " down"}${lead ? " lead" : ""}"><h3><b>${i}</b><span class="role">${role}${v.p && v.u ? ", " + v.p : ""}, term ${v.t}${v.sn ? ", " + esc(v.sn) : ""}</span>` +
         (v.u ? `<i title="commit index, applied index, on disk">commit ${v.c} · applied ${v.a}</i>` : "") + `</h3><div class="log">${entries(v)}</div></div>`;
     }
     $("logs").innerHTML = out;
@@ -123,7 +125,7 @@
   // #end shows the last event; #selftest steps through all by the keys, and
   // leaves what it found in the attribute data-selftest of the document.
   const overlaps = pic => {
-    const all = [...pic.querySelectorAll(".letter text, .tag rect, .caption")].map(e => ({ e, b: e.getBoundingClientRect() }));
+    const all = [...pic.querySelectorAll(".letter text, .tag rect, .snap text, .caption")].map(e => ({ e, b: e.getBoundingClientRect() }));
     all.sort((a, b) => a.b.top - b.b.top);
     let n = 0;
     for (let i = 0; i < all.length; i++) {
