@@ -99,7 +99,7 @@ func (s *Store) openDB() (applied uint64, err error) {
 	s.db, s.broken, s.unflushed = db, nil, 0
 	s.background.Store(nil)
 	s.points.reset()
-	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes), points: s.points, batch: db.NewBatch(), index: db.NewBatch()}
+	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes, st.keys), points: s.points, batch: db.NewBatch(), index: db.NewBatch()}
 	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return 0, err
 	}
