@@ -54,8 +54,7 @@ func tuneCollector() {
 // arm has step called after the next collection: an object that nothing points
 // to is gone with it.
 func (c *collector) arm() {
-	type sentinel struct{ self *sentinel }
-	runtime.AddCleanup(new(sentinel), func(c *collector) {
+	runtime.AddCleanup(new(*collector), func(c *collector) {
 		c.step()
 		c.arm()
 	}, c)
