@@ -105,6 +105,7 @@ func (d *scriptHosts) view(id smr.ReplicaID, v *View) {
 		v.Role, v.Term, v.Leader = st.Role, st.Term, st.Leader
 		v.Commit, v.Persisted, v.Last = st.Commit, st.Persisted, st.Last
 		v.Applied, v.Digest = h.at[0].machine.position()
+		v.Resting = d.features.rest && h.at[0].handle.Core().Resting
 	} else {
 		v.Term, v.Last = hv.term, hv.last
 	}
@@ -181,6 +182,8 @@ func (d *scriptHosts) letters(o *occurrence) []Letter {
 			l.Kind, l.Term = "read-ask", it.ReadAsk.Term
 		case wire.KindReadReply:
 			l.Kind = "read-reply"
+		case wire.KindPulse:
+			l.Kind = "pulse"
 		}
 		letters = append(letters, l)
 	})
@@ -220,6 +223,8 @@ func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 			b = wire.AppendReadAsk(b, &it.ReadAsk)
 		case wire.KindReadReply:
 			b = wire.AppendReadReply(b, &it.ReadReply)
+		case wire.KindPulse:
+			b = wire.AppendPulse(b, &it.Pulse)
 		}
 	})
 	part := *o
