@@ -27,10 +27,9 @@ import (
 //     that begins to lead is told then who is silent.
 type pulses struct {
 	peers []pulsePeer
-	// at is when pulses are due. late: the last ones were sent long after they
-	// were due, so that this host, not its peers, was silent.
+	// at is when pulses are due, by the host's time: peers must hear them however
+	// much work there is. What is heard goes by the groups' clock.
 	at    smr.Instant
-	late  bool
 	walks []walk
 }
 
@@ -66,7 +65,7 @@ func (p *pulses) find(id smr.ReplicaID) *pulsePeer {
 
 func (p *pulses) add(now smr.Instant, id smr.ReplicaID) *pulsePeer {
 	p.peers = append(p.peers, pulsePeer{id: id, heard: now})
-	p.at = min(p.at, now)
+	p.at = 0 // at once
 	return &p.peers[len(p.peers)-1]
 }
 
@@ -107,30 +106,21 @@ func (s *Shard) followRest(g *group) {
 }
 
 // pulse sends the pulses that are due, and looks who has fallen silent.
-func (s *Shard) pulse(now smr.Instant) {
+func (s *Shard) pulse(real, now smr.Instant) {
 	p := &s.pulses
-	if now < p.at {
+	if real < p.at {
 		return
 	}
-	due := p.at
 	p.at = smr.Never
 	if s.failed != nil || s.without.Pulse {
 		return // its groups are dead: nothing is vouched for
 	}
-	p.at = now.Add(s.cfg.HeartbeatInterval)
-	// A host that was paused finds its peers silent. It listens once more; but
-	// one that is late each time must not go on so.
-	was := p.late
-	p.late = now.Sub(due) > s.cfg.ElectionTimeout/2
+	p.at = real.Add(s.cfg.HeartbeatInterval)
 	for i := range p.peers {
 		q := &p.peers[i]
 		f := s.out.frame(q.id)
 		f.B = wire.AppendPulse(f.B, &wire.Pulse{Life: s.origin})
-		switch {
-		case q.silent || now.Sub(q.heard) < s.cfg.ElectionTimeout:
-		case p.late && !was:
-			q.heard = now
-		default:
+		if !q.silent && now.Sub(q.heard) >= s.cfg.ElectionTimeout {
 			s.fellSilent(q)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,5 +157,38 @@ func measureResting(b *testing.B, n int) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// leaders returns the leader's replica of each group.
+func (m *manyGroups) leaders() []*host.Group {
+	var leaders []*host.Group
+	m.until("all groups have leaders", func() bool { return m.led() == len(m.on[1]) })
+	for i := range m.on[1] {
+		for id := range m.hosts {
+			if g := m.on[id][i]; g.Status().Role == raft.Leader {
+				leaders = append(leaders, g)
+				break
+			}
+		}
+	}
+	return leaders
+}
+
+// BenchmarkProposeMany is BenchmarkPropose with the commands spread over many
+// groups, most of which have nothing to do most of the time.
+func BenchmarkProposeMany(b *testing.B) {
+	for _, n := range []int{1, 48, 10000} {
+		b.Run(fmt.Sprintf("groups=%d", n), func(b *testing.B) {
+			m := startMany(b, n, false)
+			m.until("all groups rest", m.allRest)
+			leaders := m.leaders()
+			command := make([]byte, 128)
+			var next atomic.Uint64
+			inFlight(b, 4096, func() error {
+				_, err := leaders[next.Add(1)*7919%uint64(len(leaders))].Propose(context.Background(), command)
+				return err
+			})
+		})
 	}
 }

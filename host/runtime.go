@@ -126,6 +126,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
 		pulses:  pulses{at: smr.Never},
+		clock:   groupClock{limit: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}

@@ -34,6 +34,7 @@ type Shard struct {
 	all       []*group // in the order in which they were started
 	output    raft.Output
 	pulses    pulses
+	clock     groupClock
 	waiting   []*group      // those with requests that a sweep looks at
 	active    []*group      // those that have work, in the order in which it came
 	frames    []frameLetter // of which the turns have not got to the end
@@ -71,29 +72,38 @@ const sweepEvery = 20e6 // ns
 // one batch, what they want said to each peer as one frame. It returns when the
 // shard wants its next turn at the latest; anything put into its inbox wants one
 // at once.
-func (s *Shard) Turn(now smr.Instant) smr.Instant {
+func (s *Shard) Turn(real smr.Instant) smr.Instant {
+	now := s.clock.read(real)
 	s.metrics.turns.Add(1)
 	s.inbox.swap(&s.letters, len(s.frames) > 0)
 	s.receive(now, &s.letters)
-	s.pulse(now)
+	s.pulse(real, now)
 	s.walk(now)
 	for len(s.deadlines) > 0 && s.deadlines[0].at <= now {
 		g := s.deadlines[0].g
 		s.deadlines.fix(g, smr.Never)
 		s.activate(g)
 	}
-	if s.sweepAt <= now {
-		s.sweep(now)
+	if s.sweepAt <= real {
+		s.sweep(real, now)
 	}
 	if s.disk.retryAt <= now {
 		s.retryDisk(now)
 	}
-	s.runGroups(now)
+	taken := s.runGroups(now)
 	if s.log.Pending() {
 		s.syncer.wake()
 	}
 	s.out.flush()
-	return s.next(now)
+	next := s.disk.retryAt
+	if len(s.deadlines) > 0 {
+		next = min(next, s.deadlines[0].at)
+	}
+	s.clock.endTurn(taken, len(s.active), len(s.frames) > 0, next, s.cfg.HeartbeatInterval)
+	if s.busy() {
+		return real
+	}
+	return min(s.clock.host(next), s.pulses.at, s.sweepAt)
 }
 
 // Bounds of a turn, so that pulses and the first groups' messages do not wait for
@@ -103,8 +113,8 @@ const (
 	turnItems  = 4096
 )
 
-// runGroups lets the groups that have work take a turn.
-func (s *Shard) runGroups(now smr.Instant) {
+// runGroups lets groups that have work take a turn, and returns how many.
+func (s *Shard) runGroups(now smr.Instant) (taken int) {
 	n := min(len(s.active), turnGroups)
 	for i := range n {
 		g := s.active[i]
@@ -120,27 +130,17 @@ func (s *Shard) runGroups(now smr.Instant) {
 		}
 	}
 	s.active = slices.Delete(s.active, 0, n)
+	return n
 }
 
 // deadline is when the group wants a turn although nothing comes in.
 func (g *group) deadline() smr.Instant { return min(g.core.Deadline(), g.images.at) }
 
 // HasWork reports whether a turn now would find something, whatever the time.
-func (s *Shard) HasWork() bool {
-	return len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 || !s.inbox.empty()
-}
+func (s *Shard) HasWork() bool { return s.busy() || !s.inbox.empty() }
 
-// next is when the shard wants a turn although nothing comes in.
-func (s *Shard) next(now smr.Instant) smr.Instant {
-	if len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 {
-		return now
-	}
-	next := min(s.sweepAt, s.disk.retryAt, s.pulses.at)
-	if len(s.deadlines) > 0 && s.deadlines[0].at < next {
-		next = s.deadlines[0].at
-	}
-	return next
-}
+// busy: a turn has left work for the next one.
+func (s *Shard) busy() bool { return len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 }
 
 func (s *Shard) activate(g *group) {
 	if !g.active {
@@ -210,7 +210,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	if s.sweepAt == smr.Never {
-		s.sweepAt = now.Add(sweepEvery)
+		s.sweepAt = s.clock.host(now).Add(sweepEvery)
 	}
 	g.wake(now, wokenClient)
 	s.activate(g)
@@ -350,16 +350,16 @@ func groupOf(it *wire.Item) smr.GroupID {
 	return 0
 }
 
-// sweep gives up the requests whose deadline has passed, and asks again for
-// reads whose question or answer was lost.
-func (s *Shard) sweep(now smr.Instant) {
+// sweep gives up the requests whose deadline has passed, by the host's time, and
+// asks again for reads whose question or answer was lost.
+func (s *Shard) sweep(real, now smr.Instant) {
 	waiting := false
 	for i := range s.waiters.slots {
 		w := s.waiters.slots[i].w
 		if w == nil {
 			continue
 		}
-		if w.term == 0 || w.deadline > now {
+		if w.term == 0 || w.deadline > real {
 			waiting = true
 			continue
 		}
@@ -370,8 +370,8 @@ func (s *Shard) sweep(now smr.Instant) {
 	for _, g := range s.waiting {
 		if g.failed == nil {
 			g.reaskReads(now)
-			g.expireReads(now)
-			g.expirePending(now)
+			g.expireReads(real)
+			g.expirePending(real)
 			if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
 				s.activate(g)
 			}
@@ -385,7 +385,7 @@ func (s *Shard) sweep(now smr.Instant) {
 	waiting = waiting || len(kept) > 0
 	s.sweepAt = smr.Never
 	if waiting {
-		s.sweepAt = now.Add(sweepEvery)
+		s.sweepAt = real.Add(sweepEvery)
 	}
 }
 

@@ -182,7 +182,7 @@ func (r *Raft) becomeFollower(term uint64, leader smr.ReplicaID) {
 		r.stopLeading()
 	}
 	r.role = Follower
-	r.rest.calm, r.rest.round = 0, 0
+	r.rest.since, r.rest.round = r.now, 0
 	if term > r.hard.Term {
 		r.setTerm(term, 0)
 	}

@@ -52,7 +52,7 @@ func (r *Raft) becomeLeader() {
 
 func (r *Raft) stopLeading() {
 	r.reads.failAll()
-	r.lead, r.rest = leading{}, rest{}
+	r.lead, r.rest = leading{}, rest{since: r.now}
 	for i := range r.members.peers {
 		r.members.peers[i].fetched = nil
 	}

@@ -38,19 +38,15 @@ type rest struct {
 	on bool
 	// until: a leader renews its rest then; a follower no longer believes in it.
 	until smr.Instant
-	// calm counts the timer's heartbeats in a row at which the leader had nothing
-	// left to do.
-	calm int
+	// since is when something happened last: a leader that has had nothing to do
+	// for a heartbeat interval lets the group rest.
+	since smr.Instant
 	// round is the first of the rounds marked Rest since then; zero: none.
 	round uint64
 }
 
-const (
-	// restAfter is the calm heartbeat that is the first to be marked.
-	restAfter = 2
-	// restMissed is how many renewals a follower lets go by.
-	restMissed = 3
-)
+// restMissed is how many renewals a follower lets go by.
+const restMissed = 3
 
 // Resting reports whether this replica rests: it wants no Tick for long, sends
 // nothing, and its host must tell it of hosts that fall silent.
@@ -68,7 +64,7 @@ func (r *Raft) Wake(now smr.Instant) {
 
 func (r *Raft) wake() {
 	z := &r.rest
-	z.calm, z.round = 0, 0
+	z.since, z.round = r.now, 0
 	if !z.on {
 		return
 	}
@@ -125,7 +121,7 @@ func (r *Raft) tickRest() {
 	r.wake()
 	if r.role == Leader {
 		// Renewed by another round of the same kind, after which it rests again.
-		r.rest.calm = restAfter - 1
+		r.rest.since = r.now.Add(-r.cfg.HeartbeatInterval)
 		r.lead.heartbeatAt = r.now
 	}
 }
@@ -184,11 +180,8 @@ func (p *progress) settled(last uint64) bool {
 // sent is to be marked Rest.
 func (r *Raft) markRest() bool {
 	z := &r.rest
-	if !r.cfg.Rest || !r.calm() {
-		z.calm, z.round = 0, 0
-		return false
-	}
-	if z.calm++; z.calm < restAfter {
+	if !r.cfg.Rest || !r.calm() || r.now.Sub(z.since) < r.cfg.HeartbeatInterval {
+		z.round = 0
 		return false
 	}
 	if z.round == 0 {
