@@ -16,6 +16,8 @@
 //	TestConformance...  the same requests to both, answers compared field by field
 //	TestRandom...       the same random requests to both
 //	TestFailover...     processes are killed under load, no acknowledged write is lost
+//	TestSnapshotCatchUp a member is brought up by a snapshot while it is killed
+//	TestBackup          save and restore
 //	TestEtcdctl...      a session with the command line client
 //	TestDev...          quorate dev
 //	TestBadInput...     every mistake of an operator gets a clear message
@@ -31,5 +33,8 @@
 //	E2E_SHORT        any value: fewer random operations, one kill instead of three
 //	E2E_SEED         run the random test with this seed only
 //	E2E_OPS          operations per seed of the random test
+//	E2E_SNAPSHOT_MIB size of the state that a snapshot brings to a member
+//	E2E_BACKUP_MIB   size of the state that is saved and restored
+//	E2E_PUTS         run the test of what that many puts take on the disk
 //	E2E_KEEP         any value: keep the logs of the processes and print where
 package e2e

@@ -61,8 +61,6 @@ func mustMetrics(t testing.TB, m *member) (found map[string]float64) {
 // diskUse is what a member's directory takes on the disk, in bytes, as du counts.
 type diskUse struct{ log, images, kv, other int64 }
 
-func (d diskUse) all() int64 { return d.log + d.images + d.kv + d.other }
-
 // measureDisk counts the blocks of all files. One that is removed meanwhile is
 // not there any more.
 func measureDisk(t testing.TB, m *member) (d diskUse) {

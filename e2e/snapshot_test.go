@@ -67,8 +67,7 @@ func TestSnapshotCatchUp(t *testing.T) {
 	begun = time.Now()
 	c.victim.start(t)
 	bytes := c.killOver(t)
-	c.awaitInstalled(t)
-	c.awaitReady(t, c.victim, time.Minute)
+	c.awaitReady(t, c.victim, 3*time.Minute)
 	took := time.Since(begun)
 	o.phase.Store(phaseAfter)
 	o.awaitMore(t, 5000)
@@ -83,8 +82,8 @@ func TestSnapshotCatchUp(t *testing.T) {
 	if most := float64(bytes) * 1.02; c.sent > most+catchUpKills*windowBytes || c.received > most+catchUpKills*windowBytes {
 		t.Errorf("%.0f bytes sent and %.0f received of an image of %d: it did not go on where it had stopped", c.sent, c.received, bytes)
 	}
-	if c.resumed == 0 {
-		t.Error("no block was there already after a kill")
+	if c.resumed == 0 || c.received < float64(bytes)/2 {
+		t.Errorf("%.0f blocks were there already after a kill, %.0f bytes were received", c.resumed, c.received)
 	}
 	o.verify(t, c.cluster)
 	c.hashesEqual(t)
@@ -143,32 +142,39 @@ func (c *catchUp) killOver(t testing.TB) (bytes int64) {
 	t.Helper()
 	for n := range catchUpKills {
 		var sender *member
+		whole := false
 		eventually(t, 2*time.Minute, fmt.Sprintf("the image comes in up to kill %d", n+1), func() error {
 			part, have := c.arriving()
 			if part == "" {
+				if whole = len(images(c.victim, ".snap")) > 0; whole {
+					return nil
+				}
 				return fmt.Errorf("nothing comes in")
 			}
 			if sender, bytes = c.holder(part); sender == nil {
 				return fmt.Errorf("nobody has image %s", part)
 			}
-			if goal := bytes * int64(n+1) / (catchUpKills + 1); have < goal {
+			if goal := bytes * int64(n+1) / (catchUpKills + 3); have < goal {
 				return fmt.Errorf("%d bytes of %d are there", have, goal)
 			}
 			return nil
 		})
-		m := c.victim
-		if n%2 == 1 {
-			m = sender
+		if whole {
+			// This process has slept: a machine that is that slow proves less.
+			t.Logf("the image was whole before kill %d", n+1)
+			if n < 2 {
+				t.Error("neither side was killed in the middle")
+			}
+			return bytes
 		}
-		isLeader := m == c.leader(t)
-		c.note(t, m)
+		m, role := c.victim, "receives"
+		if n%2 == 1 {
+			m, role = sender, "sends"
+		}
+		leads := c.note(t, m)["etcd_server_is_leader"]
 		m.proc.kill()
 		m.start(t)
-		role := "receives"
-		if m == sender {
-			role = "sends"
-		}
-		t.Logf("kill %d: %s, which %s (leader: %v)", n+1, m.name, role, isLeader)
+		t.Logf("kill %d: %s, which %s (leader: %v)", n+1, m.name, role, leads == 1)
 	}
 	return bytes
 }
@@ -203,12 +209,13 @@ func (c *catchUp) holder(name string) (*member, int64) {
 }
 
 // note adds what a member has counted, before it is killed.
-func (c *catchUp) note(t testing.TB, m *member) {
+func (c *catchUp) note(t testing.TB, m *member) (figures map[string]float64) {
 	t.Helper()
-	figures := mustMetrics(t, m)
+	figures = mustMetrics(t, m)
 	c.sent += figures["quorate_snapshot_sent_bytes_total"]
 	c.received += figures["quorate_snapshot_received_bytes_total"]
 	c.resumed += figures["quorate_snapshot_resumed_blocks_total"]
+	return figures
 }
 
 // count adds what the members have counted since they were started last.
@@ -217,14 +224,4 @@ func (c *catchUp) count(t testing.TB) {
 	for _, m := range c.members {
 		c.note(t, m)
 	}
-}
-
-func (c *catchUp) awaitInstalled(t testing.TB) {
-	t.Helper()
-	eventually(t, 3*time.Minute, "the snapshot is installed", func() error {
-		if mustMetrics(t, c.victim)["quorate_snapshots_installed_total"] == 0 {
-			return errNotYet
-		}
-		return nil
-	})
 }

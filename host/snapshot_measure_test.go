@@ -30,9 +30,11 @@ type table struct {
 	digest  [16]byte
 	bytes   int64
 
-	views  int // open ones
-	ended  time.Time
-	pauses [2][]time.Duration // between the ends of two Applies, without and with a view
+	views int // open ones
+	ended time.Time
+	// Without and with a view: from the end of one Apply to that of the next, and
+	// in Apply.
+	pauses, took [2][]time.Duration
 }
 
 type tableNode struct {
@@ -74,6 +76,7 @@ func (m *table) Close() error                  { return nil }
 func (m *table) Lookup([]byte) ([]byte, error) { return nil, nil }
 
 func (m *table) Apply(batch []smr.Committed) error {
+	begun := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range batch {
@@ -85,9 +88,10 @@ func (m *table) Apply(batch []smr.Committed) error {
 			binary.BigEndian.PutUint32(m.digest[:], crc32.Update(sum, crc32.IEEETable, c.Data))
 		}
 	}
-	now := time.Now()
+	now, with := time.Now(), min(m.views, 1)
+	m.took[with] = append(m.took[with], now.Sub(begun))
 	if !m.ended.IsZero() {
-		m.pauses[min(m.views, 1)] = append(m.pauses[min(m.views, 1)], now.Sub(m.ended))
+		m.pauses[with] = append(m.pauses[with], now.Sub(m.ended))
 	}
 	m.ended = now
 	return nil
@@ -150,6 +154,48 @@ func (v *tableView) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// overload proposes to a group as fast as it goes.
+type overload struct {
+	t      *testing.T
+	h      *host.Host
+	g      *host.Group
+	m      *table
+	flying chan struct{}
+	// Without and with a view, at most.
+	heap, resident [2]uint64
+}
+
+func (o *overload) put(number uint32) {
+	command := make([]byte, 1<<10)
+	binary.BigEndian.PutUint32(command, number)
+	o.flying <- struct{}{}
+	if err := o.g.Submit(command, o.h.Now().Add(time.Minute), func(_ smr.Result, err error) {
+		<-o.flying
+		if err != nil {
+			o.t.Error(err)
+		}
+	}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// sample notes the memory that is in use, and says whether a view is open.
+func (o *overload) sample() (viewed bool) {
+	o.m.mu.Lock()
+	with := min(o.m.views, 1)
+	o.m.mu.Unlock()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	text, _ := os.ReadFile("/proc/self/statm")
+	var pages uint64
+	if fields := strings.Fields(string(text)); len(fields) > 1 {
+		pages, _ = strconv.ParseUint(fields[1], 10, 64)
+	}
+	o.heap[with] = max(o.heap[with], stats.HeapInuse)
+	o.resident[with] = max(o.resident[with], pages*uint64(os.Getpagesize()))
+	return with == 1
+}
+
 // TestImageUnderLoad measures what an image of a state in memory costs the state
 // machine that goes on: the longest time between two Applies, and memory. It runs
 // with QUORATE_MEASURE=<MiB of state>.
@@ -169,64 +215,40 @@ func TestImageUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flying := make(chan struct{}, 256)
-	put := func(number uint32) {
-		command := make([]byte, 1<<10)
-		binary.BigEndian.PutUint32(command, number)
-		flying <- struct{}{}
-		if err := g.Submit(command, h.Now().Add(time.Minute), func(_ smr.Result, err error) {
-			<-flying
-			if err != nil {
-				t.Error(err)
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	o := &overload{t: t, h: h, g: g, m: m, flying: make(chan struct{}, 256)}
 	for n := range numbers {
-		put(n)
-	}
-	memory := func() (heap, resident uint64) {
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		text, _ := os.ReadFile("/proc/self/statm")
-		var pages uint64
-		if fields := strings.Fields(string(text)); len(fields) > 1 {
-			pages, _ = strconv.ParseUint(fields[1], 10, 64)
-		}
-		return stats.HeapInuse, pages * uint64(os.Getpagesize())
+		o.put(n)
 	}
 	m.mu.Lock()
-	m.pauses = [2][]time.Duration{}
+	m.pauses, m.took = [2][]time.Duration{}, [2][]time.Duration{}
 	m.mu.Unlock()
 	random := rand.New(rand.NewPCG(1, 2))
-	var heap, resident [2]uint64
-	begun, taken, images := time.Now(), h.Stats().SnapshotsTaken, 0
-	var imageBegun time.Time
-	var imageTook time.Duration
-	for n := 0; images < 2; n++ {
-		put(random.Uint32N(numbers))
-		if n%512 != 0 {
-			continue
+	taken := h.Stats().SnapshotsTaken
+	var begun time.Time
+	var took time.Duration
+	for end := taken + 2; taken < end; {
+		for range 512 {
+			o.put(random.Uint32N(numbers))
 		}
-		m.mu.Lock()
-		with := min(m.views, 1)
-		m.mu.Unlock()
-		if with == 1 && imageBegun.IsZero() {
-			imageBegun = time.Now()
+		if o.sample() && begun.IsZero() {
+			begun = time.Now()
 		}
-		a, b := memory()
-		heap[with], resident[with] = max(heap[with], a), max(resident[with], b)
 		if now := h.Stats().SnapshotsTaken; now != taken {
-			if taken = now; !imageBegun.IsZero() {
-				imageTook = time.Since(imageBegun)
+			if taken = now; !begun.IsZero() {
+				took = time.Since(begun)
 			}
-			images, imageBegun = images+1, time.Time{}
+			begun = time.Time{}
 		}
 	}
-	for range cap(flying) {
-		flying <- struct{}{} // all are answered
+	for range cap(o.flying) {
+		o.flying <- struct{}{} // all are answered
 	}
+	o.report()
+	t.Logf("%d MiB of state; the last image took %v", m.bytes>>20, took.Round(time.Millisecond))
+}
+
+func (o *overload) report() {
+	m := o.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, name := range []string{"no image", "an image is written"} {
@@ -235,8 +257,8 @@ func TestImageUnderLoad(t *testing.T) {
 			continue
 		}
 		slices.Sort(p)
-		t.Logf("%-20s %6d batches, between two: p50 %v p99 %v longest %v; heap %d MiB, resident %d MiB", name, len(p),
-			p[len(p)/2].Round(10*time.Microsecond), p[len(p)*99/100].Round(10*time.Microsecond), p[len(p)-1].Round(10*time.Microsecond), heap[i]>>20, resident[i]>>20)
+		round := func(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
+		o.t.Logf("%-20s %6d batches, the longest Apply %v; between two: p50 %v p99 %v longest %v; heap %d MiB, resident %d MiB", name, len(p),
+			round(slices.Max(m.took[i])), round(p[len(p)/2]), round(p[len(p)*99/100]), round(p[len(p)-1]), o.heap[i]>>20, o.resident[i]>>20)
 	}
-	t.Logf("%d MiB of state; the last image took %v; %v in all", m.bytes>>20, imageTook.Round(time.Millisecond), time.Since(begun).Round(time.Second))
 }

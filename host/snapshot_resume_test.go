@@ -20,9 +20,8 @@ func away(t *testing.T) (disks [4]*vfs.Mem) {
 	return disks
 }
 
-// docs/snapshots.md: "the receiver restarts: it verifies the blocks that it has,
-// and asks for the next", also if another host leads by then, which does not have
-// this image: it asks all of them.
+// docs/snapshots.md: "it restarts, and another host leads by then: it asks all
+// members for the next block: who has the image goes on".
 func TestReceiverRestartsUnderAnotherLeader(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		w := newWorkbench(t, away(t), 1, 2)

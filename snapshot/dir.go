@@ -152,9 +152,11 @@ func (d *Dir) finish(f File, suffix string) error {
 	return nil
 }
 
-// syncEvery is after how many bytes a file is synced on the way, so that the
-// last sync is not of all of it.
-const syncEvery = 16 << 20
+// syncEvery is after how many bytes a file is synced on the way. The log's syncs
+// wait behind it on the disk: measured with 192 MiB of state and a full load, 1.4 to
+// 2 ms at the median from one batch to the next while an image is written, and 7 to
+// 8 ms with 16 MiB here, for which the image takes a third more time.
+const syncEvery = 1 << 20
 
 // Taking is an image that is being written.
 type Taking struct {
