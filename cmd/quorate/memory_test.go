@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -43,5 +44,35 @@ func TestCollectorStep(t *testing.T) {
 func TestLiveHeap(t *testing.T) {
 	if p := gcPercent(liveHeap()); p < gcPercentDefault || p > gcPercentMax {
 		t.Fatalf("%d %%", p)
+	}
+}
+
+// A step follows each collection, not just the first.
+func TestCollectorArm(t *testing.T) {
+	stepped := make(chan struct{}, 1)
+	percents := []int{100, 200}
+	c := &collector{
+		live: func() uint64 { // never what it was, so that each step sets it
+			percents[0], percents[1] = percents[1], percents[0]
+			return garbageMin * 100 / uint64(percents[0])
+		},
+		set: func(int) {
+			select {
+			case stepped <- struct{}{}:
+			default:
+			}
+		},
+	}
+	c.arm()
+	for range 3 {
+		for done := false; !done; {
+			runtime.GC()
+			select {
+			case <-stepped:
+				done = true
+			default:
+				runtime.Gosched()
+			}
+		}
 	}
 }
