@@ -67,11 +67,12 @@ type shardMetrics struct {
 // sweepEvery is how often waiters are looked at for their deadlines.
 const sweepEvery = 20e6 // ns
 
-// Turn is the whole runtime: what came in goes to the groups it concerns; every
-// group that has work takes a turn; what they want written goes to the log as
-// one batch, what they want said to each peer as one frame. It returns when the
-// shard wants its next turn at the latest; anything put into its inbox wants one
-// at once.
+// Turn is the whole runtime: what came in goes to the groups it concerns; the
+// groups that have work take a turn, all of them unless they are very many; what
+// they want written goes to the log as one batch, what they want said to each peer
+// as one frame. It returns when the shard wants its next turn at the latest;
+// anything put into its inbox wants one at once. real is the host's time; the
+// groups see their own (groupClock).
 func (s *Shard) Turn(real smr.Instant) smr.Instant {
 	now := s.clock.read(real)
 	s.metrics.turns.Add(1)
