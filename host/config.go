@@ -71,8 +71,8 @@ type Config struct {
 	// Snapshots says when logs are compacted and how snapshots are sent.
 	Snapshots SnapshotConfig
 
-	// Raft holds the limits of the groups' cores; Group, ID, timeouts and Seed
-	// are set by the host.
+	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed and
+	// Memory are set by the host.
 	Raft raft.Config
 
 	// Logger for what an operator should know. Default: slog.Default().

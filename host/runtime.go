@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wal"
 	"github.com/quorate/quorate/wire"
 )
@@ -148,17 +149,25 @@ func (s *Shard) Fetcher() *Fetcher { return s.fetcher }
 // Job works on the snapshots of the shard's groups.
 func (s *Shard) Job() *Job { return s.job }
 
-// Deliver takes a frame that a peer sent. The runtime owns b from then on. Any
-// goroutine; ErrBusy says that the frame was dropped.
-func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
-	shard, err := wire.FrameShard(b)
+// Deliver takes a frame that a peer sent, and releases it when it has been read,
+// also with an error. Any goroutine; ErrBusy says that the frame was dropped.
+func (rt *Runtime) Deliver(from smr.ReplicaID, f transport.Frame) error {
+	err := rt.deliver(from, f)
+	if err != nil {
+		f.Release()
+	}
+	return err
+}
+
+func (rt *Runtime) deliver(from smr.ReplicaID, f transport.Frame) error {
+	shard, err := wire.FrameShard(f.B)
 	if err != nil {
 		return err
 	}
 	if int(shard) >= len(rt.shards) {
 		return fmt.Errorf("%w: host %v has at least %d shards, this one %d; all hosts of a cluster need the same number", ErrConfig, from, shard+1, len(rt.shards))
 	}
-	return rt.shards[shard].inbox.frame(from, b)
+	return rt.shards[shard].inbox.frame(from, f)
 }
 
 // PeerDown tells the groups that the connection to a peer broke: they need not
@@ -245,7 +254,7 @@ func (s *Shard) newGroup(cfg GroupConfig, applied uint64, now smr.Instant) (*gro
 	rc := s.cfg.Raft
 	rc.Group, rc.ID = cfg.ID, s.id
 	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
-	rc.Seed = mix(s.origin, uint64(cfg.ID))
+	rc.Seed, rc.Memory = mix(s.origin, uint64(cfg.ID)), &s.memory
 	core, err := raft.New(rc, raft.Start{LogState: state, Applied: applied}, now, s.without.Core...)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", cfg.ID, err)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/wal"
 	"github.com/quorate/quorate/wire"
@@ -29,6 +30,7 @@ type Shard struct {
 	item    wire.Item
 
 	groups    map[smr.GroupID]*group
+	memory    raft.Memory // of the cores
 	active    []*group
 	running   []*group // the half of active that the turn works on
 	deadlines deadlineHeap
@@ -146,7 +148,9 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 		s.putJob(job)
 	}
 	for _, f := range l.frames {
-		s.frame(now, f.from, f.b)
+		if kept := s.frame(now, f.from, f.B); !kept {
+			f.Release()
+		}
 	}
 	for _, job := range l.fetched {
 		if g := job.group; g.failed == nil {
@@ -212,27 +216,29 @@ func (s *Shard) refuseBusy(w *waiter) {
 func (s *Shard) congested() bool { return s.log.Buffered() > s.cfg.LogBufferBytesMax }
 
 // frame takes what a peer sent in one of its turns. A frame that cannot be read
-// is dropped from the bad item on, and counted.
-func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
+// is dropped from the bad item on, and counted. It reports whether somebody has
+// kept memory of the frame: a block of a snapshot goes on to the job.
+func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) (kept bool) {
 	s.metrics.frames.Add(1)
 	if s.congested() {
 		s.metrics.droppedFrames.Add(1)
-		return
+		return false
 	}
 	if _, err := s.reader.Reset(b); err != nil {
 		s.badFrame(from, err)
-		return
+		return false
 	}
+	defer s.item.Clear()
 	for {
 		ok, err := s.reader.Next(&s.item)
 		if err != nil {
 			s.badFrame(from, err)
-			return
+			return kept
 		}
 		if !ok {
-			s.item.Clear()
-			return
+			return kept
 		}
+		kept = kept || s.item.Kind == wire.KindSnapshotBlock
 		s.deliver(now, from, &s.item)
 	}
 }

@@ -27,7 +27,8 @@ type batch struct {
 }
 
 // Applied notes that the state machine has applied the entries up to index, and
-// no longer needs what Output.Committed handed out of them.
+// that nobody reads what Output.Committed handed out of them any more: at the
+// next Take the core may use the memory of their Data again.
 func (r *Raft) Applied(index uint64) {
 	a := &r.apply
 	if index > a.handed {

@@ -26,6 +26,9 @@ func (c *Config) complete() error {
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
 	orDefault(&c.TailBytesMax, 16<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
+	if c.Memory == nil {
+		c.Memory = new(Memory)
+	}
 	if c.ID == 0 || c.Group == 0 {
 		return fmt.Errorf("%w: ID %d and Group %d must not be zero", ErrConfig, c.ID, c.Group)
 	}

@@ -84,8 +84,8 @@ type Message struct {
 	// Force marks a vote request of a leadership transfer, which is answered
 	// although a leader is heard (thesis §4.2.3).
 	Force bool
-	// Entries of an append. Their Data may share the memory of the frame that
-	// they came in.
+	// Entries of an append. Their Data is lent, and may share the memory of the
+	// frame that they came in.
 	Entries []smr.Entry
 }
 
@@ -142,6 +142,9 @@ type Config struct {
 	// ReadTicketsMax bounds the read tickets that wait for an answer. Default
 	// 4096. Past it ReadIndex returns ErrBusy.
 	ReadTicketsMax int
+	// Memory is shared by the cores that one goroutine runs. Nil: this core has
+	// one of its own.
+	Memory *Memory
 }
 
 // Start is what a replica knows when it begins.
@@ -154,7 +157,9 @@ type Start struct {
 }
 
 // Output is everything that a core wants done. It is owned by the caller and
-// reused: its contents are valid until the next Take.
+// reused: its contents are valid until the next Take, the Data of its entries
+// included, but for that of Committed, which is valid until Applied. Then the
+// core uses that memory again: whoever needs the bytes for longer copies them.
 //
 // Three promises (see the package comment):
 //
