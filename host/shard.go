@@ -36,10 +36,12 @@ type Shard struct {
 	deadlines deadlineHeap
 	waiters   slab
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
-	jobs      []*applyJob
-	failed    error
-	disk      diskRoom
-	imageIDs  uint64
+	// jobs are to be used again; jobEntries is how many entries they have room for.
+	jobs       []*applyJob
+	jobEntries int
+	failed     error
+	disk       diskRoom
+	imageIDs   uint64
 	// blocksAhead is how many blocks of a snapshot are asked for ahead.
 	blocksAhead int
 	digest      func(g smr.GroupID, applied uint64, digest [16]byte)
@@ -367,20 +369,30 @@ func (s *Shard) fail(err error) {
 	}
 }
 
-func (s *Shard) takeJob(g *group) *applyJob {
-	n := len(s.jobs)
-	if n == 0 {
-		return &applyJob{group: g}
+// jobEntriesMax bounds the entries that the jobs in s.jobs have room for, of
+// about 130 bytes each.
+const jobEntriesMax = 1 << 15
+
+// takeJob returns a job with room for n entries.
+func (s *Shard) takeJob(g *group, n int) *applyJob {
+	var job *applyJob
+	if k := len(s.jobs); k > 0 {
+		job = s.jobs[k-1]
+		s.jobs[k-1] = nil
+		s.jobs = s.jobs[:k-1]
+		s.jobEntries -= cap(job.entries)
+	} else {
+		job = new(applyJob)
 	}
-	job := s.jobs[n-1]
-	s.jobs = s.jobs[:n-1]
 	job.group = g
+	job.entries, job.waiters = slices.Grow(job.entries, n), slices.Grow(job.waiters, n)
 	return job
 }
 
 func (s *Shard) putJob(job *applyJob) {
-	if len(s.jobs) < 64 && cap(job.entries) <= 1<<16 {
+	if s.jobEntries+cap(job.entries) <= jobEntriesMax && cap(job.entries) > 0 {
 		job.recycle()
 		s.jobs = append(s.jobs, job)
+		s.jobEntries += cap(job.entries)
 	}
 }
