@@ -68,6 +68,12 @@ type Config struct {
 	// SegmentBytes is the size of the log's segments. Default 64 MiB.
 	SegmentBytes int64
 
+	// TailBytesMax bounds the recent entries that the groups of a shard keep in
+	// memory, all together and once they are persisted and applied: with many busy
+	// groups each keeps its share. Default 32 MiB. Raft.TailBytesMax bounds those
+	// of one group.
+	TailBytesMax int
+
 	// Snapshots says when logs are compacted and how snapshots are sent.
 	Snapshots SnapshotConfig
 
@@ -123,6 +129,7 @@ func (c *Config) complete() error {
 	orDefault(&c.RequestsMax, 1<<16)
 	orDefault(&c.LogBufferBytesMax, 64<<20)
 	orDefault(&c.SegmentBytes, 64<<20)
+	orDefault(&c.TailBytesMax, 32<<20)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -140,7 +147,7 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: ElectionTimeout of %v is below 1ms", ErrConfig, c.ElectionTimeout)
 	case c.HeartbeatInterval <= 0 || c.HeartbeatInterval > c.ElectionTimeout/2:
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
-	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0:
+	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0 || c.TailBytesMax < 0:
 		return fmt.Errorf("%w: a limit is negative", ErrConfig)
 	case c.CommandBytesMax > c.InboxBytesMax || c.CommandBytesMax > c.LogBufferBytesMax:
 		return fmt.Errorf("%w: CommandBytesMax of %d does not fit InboxBytesMax of %d or LogBufferBytesMax of %d", ErrConfig, c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax)

@@ -112,6 +112,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}
+	s.memory.TailBytesMax = cfg.TailBytesMax
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}
 	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
 	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}

@@ -3,14 +3,37 @@ package raft
 import "bytes"
 
 // Memory is what the cores that one goroutine runs share: memory of their tails
-// that is to be used again. Nothing of it is ever in use by two of them. The
-// zero value is ready; it is not safe for concurrent use.
+// that is to be used again, and a bound on what they hold together. Nothing of it
+// is ever in use by two of them. The zero value is ready; it is not safe for
+// concurrent use.
 //
 // Without it a core that takes half a million commands a second leaves a hundred
 // megabytes a second to the garbage collector.
 type Memory struct {
+	// TailBytesMax bounds the tails of all cores together, as far as they are
+	// persisted and applied: beyond it a core that is busy keeps no more than its
+	// share. Zero: only Config.TailBytesMax bounds them.
+	TailBytesMax int
+
 	blocks []*block
 	chunks [][]byte
+	// held is the size of the tails of all cores, as they last reported it.
+	held, cores int
+}
+
+// tailShareMin is what a core may keep however many there are, so that a follower
+// which is a moment behind is served from memory.
+const tailShareMin = 64 << 10
+
+// report notes that a tail has gone from one size to another.
+func (m *Memory) report(from, to int) { m.held += to - from }
+
+// share returns what a tail of at most bytesMax may be.
+func (m *Memory) share(bytesMax int) int {
+	if m.TailBytesMax == 0 || m.held <= m.TailBytesMax {
+		return bytesMax
+	}
+	return min(bytesMax, max(tailShareMin, m.TailBytesMax/m.cores))
 }
 
 const (

@@ -66,6 +66,7 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 		r.cfg.InflightMessagesMax = 1
 	}
 	r.rng.Seed(cfg.Seed, uint64(cfg.ID)^uint64(cfg.Group)<<32)
+	cfg.Memory.cores++
 	r.log.arena.memory, r.log.arena.poison = cfg.Memory, r.out.poison
 	r.log.open(&start.LogState)
 	r.hard.HardState = start.HardState

@@ -24,6 +24,7 @@ type tail struct {
 	first, next uint64
 	base        uint64
 	arena       arena
+	reported    int // the bytes that Memory was told of
 }
 
 // blockEntries is how many entries a block holds. A power of two, and one that
@@ -74,6 +75,13 @@ func (t *tail) size(after, last uint64) int {
 
 // bytes returns the bytes of all that is held.
 func (t *tail) bytes() int { return t.size(t.first-1, t.next-1) }
+
+// report tells Memory what is held.
+func (t *tail) report() {
+	held := t.bytes()
+	t.arena.memory.report(t.reported, held)
+	t.reported = held
+}
 
 // push appends a copy of e, whose index is next.
 func (t *tail) push(e *smr.Entry) {
