@@ -146,8 +146,9 @@ func newEtcdReplica(dir string, id uint64, listeners []net.Listener) (*etcdRepli
 }
 
 // Frame takes what another replica says.
-func (r *etcdReplica) Frame(_ uint64, b []byte) {
-	r.put(func(in *etcdInbox) { in.frames = append(in.frames, b) })
+// It keeps the frame: nothing is released.
+func (r *etcdReplica) Frame(_ uint64, f transport.Frame) {
+	r.put(func(in *etcdInbox) { in.frames = append(in.frames, f.B) })
 }
 func (r *etcdReplica) PeerUp(uint64)          {}
 func (r *etcdReplica) PeerDown(uint64, error) {}

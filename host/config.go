@@ -73,11 +73,17 @@ type Config struct {
 	// freed. Default 16 MiB, a quarter of what Snapshots.EveryBytes is.
 	SegmentBytes int64
 
+	// TailBytesMax bounds the recent entries that the groups of a shard keep in
+	// memory, all together and once they are persisted and applied: with many busy
+	// groups each keeps its share. Default 32 MiB. Raft.TailBytesMax bounds those
+	// of one group.
+	TailBytesMax int
+
 	// Snapshots says when logs are compacted and how snapshots are sent.
 	Snapshots SnapshotConfig
 
 	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed and
-	// Rest are set by the host.
+	// Rest and Memory are set by the host.
 	Raft raft.Config
 
 	// Logger for what an operator should know. Default: slog.Default().
@@ -128,6 +134,7 @@ func (c *Config) complete() error {
 	orDefault(&c.RequestsMax, 1<<16)
 	orDefault(&c.LogBufferBytesMax, 64<<20)
 	orDefault(&c.SegmentBytes, 16<<20)
+	orDefault(&c.TailBytesMax, 32<<20)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -145,7 +152,7 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: ElectionTimeout of %v is below 1ms", ErrConfig, c.ElectionTimeout)
 	case c.HeartbeatInterval <= 0 || c.HeartbeatInterval > c.ElectionTimeout/2:
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
-	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0:
+	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0 || c.TailBytesMax < 0:
 		return fmt.Errorf("%w: a limit is negative", ErrConfig)
 	case c.CommandBytesMax > c.InboxBytesMax || c.CommandBytesMax > c.LogBufferBytesMax:
 		return fmt.Errorf("%w: CommandBytesMax of %d does not fit InboxBytesMax of %d or LogBufferBytesMax of %d", ErrConfig, c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax)

@@ -282,7 +282,7 @@ func (g *group) rejected(r *wire.ForwardReject) {
 // commit hands the newly committed entries to the worker, each with its waiter.
 func (g *group) commit() {
 	s := g.shard
-	job := s.takeJob(g)
+	job := s.takeJob(g, len(g.out.Committed))
 	fence := false
 	for i := range g.out.Committed {
 		e := &g.out.Committed[i]

@@ -84,16 +84,20 @@ func (g *Group) wait(ctx context.Context, w *waiter, left error) (smr.Result, er
 		w.release()
 		return smr.Result{}, err
 	}
-	select {
-	case <-w.answered:
-	case <-ctx.Done():
-		if w.abandon() {
-			if left != nil {
-				return smr.Result{}, fmt.Errorf("%w: %w", left, ctx.Err())
+	if ended := ctx.Done(); ended == nil {
+		<-w.answered // without a select, which costs as much as all the rest here
+	} else {
+		select {
+		case <-w.answered:
+		case <-ended:
+			if w.abandon() {
+				if left != nil {
+					return smr.Result{}, fmt.Errorf("%w: %w", left, ctx.Err())
+				}
+				return smr.Result{}, ctx.Err()
 			}
-			return smr.Result{}, ctx.Err()
+			<-w.answered
 		}
-		<-w.answered
 	}
 	result, err := w.result, w.err
 	w.release()

@@ -211,13 +211,13 @@ func (h *Host) runTurns(wake <-chan struct{}, turn func() bool) {
 type peers Host
 
 // Frame takes a frame of a peer.
-func (p *peers) Frame(from uint64, b []byte) {
+func (p *peers) Frame(from uint64, f transport.Frame) {
 	h := (*Host)(p)
 	<-h.opened
 	if h.rt == nil {
 		return // it could not be opened
 	}
-	if err := h.rt.Deliver(smr.ReplicaID(from), b); err != nil && !errors.Is(err, ErrBusy) {
+	if err := h.rt.Deliver(smr.ReplicaID(from), f); err != nil && !errors.Is(err, ErrBusy) {
 		h.cfg.Logger.Warn("a frame was dropped", "peer", smr.ReplicaID(from).String(), "err", err)
 	}
 }

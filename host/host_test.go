@@ -63,9 +63,10 @@ func (j *journal) Apply(batch []smr.Committed) error {
 		if c.Kind != smr.KindCommand {
 			continue
 		}
-		j.commands = append(j.commands, c.Data)
+		command := bytes.Clone(c.Data)
+		j.commands = append(j.commands, command)
 		j.seen[string(c.Data)]++
-		c.Result = smr.Result{Value: uint64(len(j.commands)), Data: c.Data}
+		c.Result = smr.Result{Value: uint64(len(j.commands)), Data: command}
 		h := fnv.New128a()
 		h.Write(j.digest[:])
 		h.Write(c.Data)

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wal"
 )
 
@@ -37,9 +38,10 @@ type letters struct {
 	logErr           error
 }
 
+// frameLetter is a frame of a peer. The turn that reads it releases it.
 type frameLetter struct {
 	from smr.ReplicaID
-	b    []byte
+	transport.Frame
 }
 
 func (l *letters) empty() bool {
@@ -90,16 +92,17 @@ func (in *inbox) request(w *waiter) error {
 	return nil
 }
 
-// frame puts a peer's frame. ErrBusy: it is dropped, as a network may do.
-func (in *inbox) frame(from smr.ReplicaID, b []byte) error {
+// frame puts a peer's frame. ErrBusy: it is to be dropped, as a network may do,
+// and stays the caller's.
+func (in *inbox) frame(from smr.ReplicaID, f transport.Frame) error {
 	in.mu.Lock()
-	if in.frameBytes+len(b) > in.bytesMax {
+	if in.frameBytes+len(f.B) > in.bytesMax {
 		in.mu.Unlock()
 		return ErrBusy
 	}
 	was := in.filling.empty()
-	in.frameBytes += len(b)
-	in.filling.frames = append(in.filling.frames, frameLetter{from, b})
+	in.frameBytes += len(f.B)
+	in.filling.frames = append(in.filling.frames, frameLetter{from, f})
 	in.mu.Unlock()
 	if was {
 		in.wake()

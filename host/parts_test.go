@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/transport"
 )
 
 // A request's number finds its waiter while it waits, and nobody afterwards,
@@ -98,7 +99,7 @@ func TestInboxBounds(t *testing.T) {
 			}
 			n++
 		}
-		for in.frame(1, make([]byte, 100)) == nil {
+		for in.frame(1, transport.Frame{B: make([]byte, 100)}) == nil {
 			m++
 		}
 		if n != 10 || m != 10 {

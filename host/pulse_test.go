@@ -104,7 +104,7 @@ func TestSilence(t *testing.T) {
 	s, _ := pulseShard(t, 1)
 	lost := func() uint64 { return s.metrics.pulsesLost.Load() }
 	hear := func(id smr.ReplicaID, life uint64) {
-		if err := s.inbox.frame(id, pulseFrame(life)); err != nil {
+		if err := s.inbox.frame(id, transport.Frame{B: pulseFrame(life)}); err != nil {
 			t.Fatal(err)
 		}
 	}

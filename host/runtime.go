@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wal"
 	"github.com/quorate/quorate/wire"
 )
@@ -130,6 +131,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}
+	s.memory.TailBytesMax = cfg.TailBytesMax
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}
 	s.syncer = &Syncer{shard: s, wake: wakeOf(rt.env.WakeSyncer, number)}
 	s.fetcher = &Fetcher{shard: s, wake: wakeOf(rt.env.WakeFetcher, number)}
@@ -167,17 +169,25 @@ func (s *Shard) Fetcher() *Fetcher { return s.fetcher }
 // Job works on the snapshots of the shard's groups.
 func (s *Shard) Job() *Job { return s.job }
 
-// Deliver takes a frame that a peer sent. The runtime owns b from then on. Any
-// goroutine; ErrBusy says that the frame was dropped.
-func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
-	shard, err := wire.FrameShard(b)
+// Deliver takes a frame that a peer sent, and releases it when it has been read,
+// also with an error. Any goroutine; ErrBusy says that the frame was dropped.
+func (rt *Runtime) Deliver(from smr.ReplicaID, f transport.Frame) error {
+	err := rt.deliver(from, f)
+	if err != nil {
+		f.Release()
+	}
+	return err
+}
+
+func (rt *Runtime) deliver(from smr.ReplicaID, f transport.Frame) error {
+	shard, err := wire.FrameShard(f.B)
 	if err != nil {
 		return err
 	}
 	if int(shard) >= len(rt.shards) {
 		return fmt.Errorf("%w: host %v has at least %d shards, this one %d; all hosts of a cluster need the same number", ErrConfig, from, shard+1, len(rt.shards))
 	}
-	return rt.shards[shard].inbox.frame(from, b)
+	return rt.shards[shard].inbox.frame(from, f)
 }
 
 // PeerDown tells the groups that the connection to a peer broke: they need not

@@ -38,13 +38,16 @@ type Shard struct {
 	waiting   []*group      // those with requests that a sweep looks at
 	active    []*group      // those that have work, in the order in which it came
 	frames    []frameLetter // of which the turns have not got to the end
+	memory    raft.Memory   // of the cores
 	deadlines deadlineHeap
 	waiters   slab
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
-	jobs      []*applyJob
-	failed    error
-	disk      diskRoom
-	imageIDs  uint64
+	// jobs are to be used again; jobEntries is how many entries they have room for.
+	jobs       []*applyJob
+	jobEntries int
+	failed     error
+	disk       diskRoom
+	imageIDs   uint64
 	// blocksAhead is how many blocks of a snapshot are asked for ahead.
 	blocksAhead int
 	digest      func(g smr.GroupID, applied uint64, digest [16]byte)
@@ -192,7 +195,11 @@ func (s *Shard) takeFrames(now smr.Instant, more []frameLetter) {
 	s.frames = append(s.frames, more...)
 	n, items := 0, 0
 	for ; n < len(s.frames) && items < turnItems; n++ {
-		items += s.frame(now, s.frames[n].from, s.frames[n].b)
+		f := &s.frames[n]
+		k, kept := s.frame(now, f.from, f.B)
+		if items += k; !kept {
+			f.Release()
+		}
 	}
 	s.frames = slices.Delete(s.frames, 0, n)
 }
@@ -253,31 +260,34 @@ func (s *Shard) congested() bool { return s.log.Buffered() > s.cfg.LogBufferByte
 
 // frame takes what a peer sent in one of its turns, and returns the number of
 // items. A frame that cannot be read is dropped from the bad item on, and counted.
-func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) (items int) {
+// kept says that somebody has kept memory of the frame: a block of a snapshot goes
+// on to the job.
+func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) (items int, kept bool) {
 	s.metrics.frames.Add(1)
 	if s.congested() {
 		s.metrics.droppedFrames.Add(1)
-		return 0
+		return 0, false
 	}
 	s.heard(now, from)
 	if _, err := s.reader.Reset(b); err != nil {
 		s.badFrame(from, err)
-		return 0
+		return 0, false
 	}
+	defer s.item.Clear()
 	for ; ; items++ {
 		ok, err := s.reader.Next(&s.item)
 		if err != nil {
 			s.badFrame(from, err)
-			return items
+			return items, kept
 		}
 		if !ok {
-			s.item.Clear()
-			return items
+			return items, kept
 		}
 		if s.item.Kind == wire.KindPulse {
 			s.pulsed(now, from, s.item.Pulse.Life)
 			continue
 		}
+		kept = kept || s.item.Kind == wire.KindSnapshotBlock
 		s.deliver(now, from, &s.item)
 	}
 }
@@ -423,20 +433,30 @@ func (s *Shard) fail(err error) {
 	}
 }
 
-func (s *Shard) takeJob(g *group) *applyJob {
-	n := len(s.jobs)
-	if n == 0 {
-		return &applyJob{group: g}
+// jobEntriesMax bounds the entries that the jobs in s.jobs have room for, of
+// about 130 bytes each.
+const jobEntriesMax = 1 << 15
+
+// takeJob returns a job with room for n entries.
+func (s *Shard) takeJob(g *group, n int) *applyJob {
+	var job *applyJob
+	if k := len(s.jobs); k > 0 {
+		job = s.jobs[k-1]
+		s.jobs[k-1] = nil
+		s.jobs = s.jobs[:k-1]
+		s.jobEntries -= cap(job.entries)
+	} else {
+		job = new(applyJob)
 	}
-	job := s.jobs[n-1]
-	s.jobs = s.jobs[:n-1]
 	job.group = g
+	job.entries, job.waiters = slices.Grow(job.entries, n), slices.Grow(job.waiters, n)
 	return job
 }
 
 func (s *Shard) putJob(job *applyJob) {
-	if len(s.jobs) < 64 && cap(job.entries) <= 1<<16 {
+	if s.jobEntries+cap(job.entries) <= jobEntriesMax && cap(job.entries) > 0 {
 		job.recycle()
 		s.jobs = append(s.jobs, job)
+		s.jobEntries += cap(job.entries)
 	}
 }

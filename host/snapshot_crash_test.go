@@ -108,7 +108,7 @@ func (w *workbench) step() {
 	w.sent = nil
 	for _, f := range frames {
 		if to := w.nodes[f.to]; to.rt != nil {
-			_ = to.rt.Deliver(f.from, f.b)
+			_ = to.rt.Deliver(f.from, transport.PoisonFrame(f.b))
 		}
 	}
 	for _, n := range w.nodes[1:] {

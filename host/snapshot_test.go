@@ -48,7 +48,7 @@ func (b *book) Apply(batch []smr.Committed) error {
 		}
 		b.applied = c.Index
 		if c.Kind == smr.KindCommand {
-			b.pages = append(b.pages, c.Data)
+			b.pages = append(b.pages, bytes.Clone(c.Data))
 			b.digest = chain(b.digest, c.Data)
 		}
 	}

@@ -123,7 +123,7 @@ func (st *starting) newGroup(now smr.Instant) (*group, error) {
 	rc := s.cfg.Raft
 	rc.Group, rc.ID = id, s.id
 	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
-	rc.Seed = mix(s.origin, uint64(id))
+	rc.Seed, rc.Memory = mix(s.origin, uint64(id)), &s.memory
 	rc.Rest = !s.cfg.NoRest
 	core, err := raft.New(rc, raft.Start{LogState: st.state, Applied: st.applied}, now, s.without.Core...)
 	if err != nil {

@@ -27,7 +27,8 @@ type batch struct {
 }
 
 // Applied notes that the state machine has applied the entries up to index, and
-// no longer needs what Output.Committed handed out of them.
+// that nobody reads what Output.Committed handed out of them any more: at the
+// next Take the core may use the memory of their Data again.
 func (r *Raft) Applied(index uint64) {
 	a := &r.apply
 	if index > a.handed {
@@ -160,9 +161,12 @@ func (r *Raft) nextFetched(out *Output, p *progress) (entries []smr.Entry, bytes
 // trimTail keeps the tail within its limits. What is applied goes first; if the
 // state machine is so slow that this is not enough, it will be served from disk.
 func (r *Raft) trimTail() {
-	if r.log.bytes() <= r.cfg.TailBytesMax {
+	r.log.report()
+	bytesMax := r.cfg.Memory.share(r.cfg.TailBytesMax)
+	if r.log.bytes() <= bytesMax {
 		return
 	}
-	r.log.trim(r.cfg.TailBytesMax, min(r.log.persisted, r.apply.applied))
-	r.log.trim(r.cfg.TailBytesMax+r.cfg.ApplyBacklogBytesMax, min(r.log.persisted, r.hard.Commit))
+	r.log.trim(bytesMax, min(r.log.persisted, r.apply.applied))
+	r.log.trim(bytesMax+r.cfg.ApplyBacklogBytesMax, min(r.log.persisted, r.hard.Commit))
+	r.log.report()
 }

@@ -314,7 +314,7 @@ func (c *cluster) take(n *node) {
 	c.observe(n)
 	if out.Append.Seq > 0 {
 		w := diskWrite{Append: out.Append, restore: out.Restore}
-		w.Entries = append([]smr.Entry(nil), out.Append.Entries...)
+		w.Entries = cloned(out.Append.Entries)
 		n.disk.pending = append(n.disk.pending, w)
 		boot, seq := n.boot, out.Append.Seq
 		c.after(smr.Instant(1+c.rng.IntN(1+c.faults.diskMillis*1000))*ms/1000, func() { c.synced(n, boot, seq) })
@@ -361,6 +361,16 @@ func (c *cluster) synced(n *node, boot int, seq uint64) {
 	}
 }
 
+// cloned returns copies of entries, their Data included: a core uses the memory
+// of both again.
+func cloned(entries []smr.Entry) []smr.Entry {
+	all := append([]smr.Entry(nil), entries...)
+	for i := range all {
+		all[i].Data = append([]byte(nil), all[i].Data...)
+	}
+	return all
+}
+
 // apply checks state machine safety against the ghost, and that what is
 // committed is on the disks of a quorum.
 func (c *cluster) apply(n *node, entries []smr.Entry) {
@@ -371,7 +381,7 @@ func (c *cluster) apply(n *node, entries []smr.Entry) {
 			return
 		}
 		if e.Index > uint64(len(c.committed)) {
-			c.committed = append(c.committed, e)
+			c.committed = append(c.committed, cloned(entries[i:i+1])...)
 			c.stats.commits++
 		} else if g := &c.committed[e.Index-1]; g.Term != e.Term || g.Kind != e.Kind || string(g.Data) != string(e.Data) {
 			c.violate("state machine safety: replica %d applies (%d, %d) where (%d, %d) was committed", n.id, e.Index, e.Term, g.Index, g.Term)
@@ -446,7 +456,7 @@ func (c *cluster) send(m *Message) {
 			delay += c.rng.IntN(300_000)
 		}
 		k := *m
-		k.Entries = append([]smr.Entry(nil), m.Entries...)
+		k.Entries = cloned(m.Entries)
 		from := c.nodes[m.From-1]
 		boot := from.boot
 		c.after(smr.Instant(delay)*ms/1000, func() {
@@ -456,7 +466,10 @@ func (c *cluster) send(m *Message) {
 			}
 			c.with(n, func(r *Raft) {
 				r.Step(c.now, &k)
-				for i := range k.Entries { // nobody may keep the slice
+				for i := range k.Entries { // nobody may keep the slice, or the Data
+					for j := range k.Entries[i].Data {
+						k.Entries[i].Data[j] = poisonByte
+					}
 					k.Entries[i] = smr.Entry{Index: poisonIndex}
 				}
 			})

@@ -69,7 +69,7 @@ func (l *lockstep) turn() (busy bool) {
 		if n := len(out.Committed); n > 0 {
 			l.applied[i] = out.Committed[n-1].Index
 			if l.record {
-				l.logs[i] = append(l.logs[i], out.Committed...)
+				l.logs[i] = append(l.logs[i], cloned(out.Committed)...)
 			}
 			r.Applied(l.applied[i])
 			busy = true

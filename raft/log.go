@@ -96,7 +96,7 @@ func (l *log) lastBelow(i, term uint64) uint64 {
 	return 0
 }
 
-// append adds the entry e at last+1.
+// append adds a copy of the entry e at last+1.
 func (l *log) append(e *smr.Entry) {
 	if e.Term != l.lastTerm() || len(l.runs) == 0 {
 		l.runs = append(l.runs, smr.TermRun{First: e.Index, Term: e.Term})
@@ -146,6 +146,7 @@ func (l *log) restore(meta smr.SnapshotMeta, safe uint64) {
 	l.snapshot = meta
 	l.runs = l.runs[:0]
 	l.last, l.written = meta.Index, meta.Index
+	l.tail.arena.forget() // what was handed out of it may still be in use
 	l.tail.reset(meta.Index + 1)
 }
 

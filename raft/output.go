@@ -107,6 +107,7 @@ func (r *Raft) recycle(out *Output) {
 		r.out.lent = nil
 		r.out.slab.poison()
 	}
+	r.log.arena.release(r.log.first, r.apply.applied)
 	r.out.slab.begin()
 	*out = Output{
 		Messages: out.Messages[:0], Reads: out.Reads[:0], ReadsFailed: out.ReadsFailed[:0],

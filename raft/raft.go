@@ -67,6 +67,8 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 		r.cfg.InflightMessagesMax = 1
 	}
 	r.rng.Seed(cfg.Seed, uint64(cfg.ID)^uint64(cfg.Group)<<32)
+	cfg.Memory.cores++
+	r.log.arena.memory, r.log.arena.poison = cfg.Memory, r.out.poison
 	r.log.open(&start.LogState)
 	r.hard.HardState = start.HardState
 	r.hard.Commit = max(start.HardState.Commit, start.Applied, start.Snapshot.Index)
@@ -89,8 +91,8 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 func (r *Raft) at(now smr.Instant) { r.now = max(r.now, now) }
 
 // Step takes a message from a peer. A message that is not for this replica, or
-// that no replica can have sent, is ignored. The core keeps the Data of the
-// message's entries, but neither m nor m.Entries.
+// that no replica can have sent, is ignored. The core keeps nothing of m: it
+// copies the Data of the entries that it takes.
 func (r *Raft) Step(now smr.Instant, m *Message) {
 	r.at(now)
 	if m.To != r.cfg.ID || m.Group != r.cfg.Group || m.From == 0 || m.From == r.cfg.ID {

@@ -65,8 +65,8 @@ func (r *Raft) appendOwn(e smr.Entry) {
 }
 
 // Propose appends commands to the leader's log: all of them or, with an error,
-// none. It sets Index and Term in the caller's entries. Their Data must not
-// change from then on; the slice may be reused.
+// none. It sets Index and Term in the caller's entries. Their Data is
+// copied, and the slice may be reused.
 //
 // It returns ErrNotLeader; ErrBusy at UncommittedBytesMax, which a single batch
 // may exceed if nothing else is uncommitted; ErrTransferring; ErrConfiguration

@@ -230,8 +230,7 @@ func (r *Raft) fallAsleep(d time.Duration) {
 // disk and applied. It is called when a rest is renewed, not when it begins, so
 // that a group with pauses keeps what it needs again in a moment.
 func (r *Raft) release() {
-	r.log.tail.reset(r.log.last + 1)
-	r.log.ring, r.log.ends = nil, nil
+	r.log.tail.empty(r.log.last + 1)
 	r.out.slab = slab{first: 1}
 	for i := range r.members.peers {
 		if p := &r.members.peers[i]; p.window.n == 0 {

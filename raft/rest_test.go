@@ -60,8 +60,8 @@ func TestAGroupWithoutWorkRests(t *testing.T) {
 	}
 	l.untilRest()
 	for i, c := range l.cores {
-		if c.log.ring != nil {
-			t.Errorf("replica %d keeps a ring of %d", i+1, len(c.log.ring))
+		if tail := &c.log.tail; tail.blocks != nil || tail.arena.chunks != nil {
+			t.Errorf("replica %d keeps %d blocks and %d chunks", i+1, len(tail.blocks), len(tail.arena.chunks))
 		}
 	}
 	if r.hard.Term != 1 {

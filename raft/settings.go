@@ -24,9 +24,12 @@ func (c *Config) complete() error {
 	orDefault(&c.UncommittedBytesMax, 64<<20)
 	orDefault(&c.CommittedBytesMax, 4<<20)
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
-	orDefault(&c.TailBytesMax, 16<<20)
+	orDefault(&c.TailBytesMax, 8<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
 	orDefault(&c.RestRenewal, 400*c.ElectionTimeout)
+	if c.Memory == nil {
+		c.Memory = new(Memory)
+	}
 	if c.ID == 0 || c.Group == 0 {
 		return fmt.Errorf("%w: ID %d and Group %d must not be zero", ErrConfig, c.ID, c.Group)
 	}

@@ -276,3 +276,63 @@ func TestPoison(t *testing.T) {
 		t.Error("the log itself is poisoned")
 	}
 }
+
+// "Data is valid until the next Take, but for that of Committed, which is valid
+// until Applied. Then the core uses that memory again." What has left the tail
+// is poisoned then, and not before.
+func TestPoisonedData(t *testing.T) {
+	l := newLockstep(t, 1, func(c *Config, _ *Start) { c.TailBytesMax = 1 }, Poison(), Paranoid())
+	r := l.elect(1)
+	out := &l.outs[0]
+	l.propose(r, 4, chunkDataMax)
+	r.Take(out)
+	written := out.Append.Entries[0].Data
+	r.Persisted(out.Append.Seq)
+	r.Take(out)
+	committed := out.Committed[0].Data
+	if len(committed) != chunkDataMax {
+		t.Fatalf("%d bytes", len(committed))
+	}
+	l.propose(r, 8, chunkDataMax) // enough to begin another chunk
+	r.Take(out)
+	r.Persisted(out.Append.Seq)
+	r.Take(out)
+	if committed[0] == poisonByte {
+		t.Fatal("committed Data is used again before it is applied")
+	}
+	r.Applied(r.apply.handed)
+	if r.log.first <= 5 || committed[0] == poisonByte {
+		t.Fatalf("the tail begins at %d; Data is used again before Take", r.log.first)
+	}
+	r.Take(out)
+	if committed[0] != poisonByte || written[0] != poisonByte {
+		t.Error("Data outlives its entry")
+	}
+}
+
+// Data that is slow to be applied is left to whoever applies it, however much of
+// the log has gone by.
+func TestDataOfASlowMachine(t *testing.T) {
+	l := newLockstep(t, 1, func(c *Config, _ *Start) { c.TailBytesMax, c.ApplyBacklogBytesMax = 1, 1 }, Poison(), Paranoid())
+	r := l.elect(1)
+	out := &l.outs[0]
+	l.propose(r, 1, chunkDataMax)
+	var lent []smr.Entry
+	for len(lent) == 0 {
+		r.Take(out)
+		r.Persisted(out.Append.Seq)
+		lent = append(lent, out.Committed...)
+	}
+	data := lent[len(lent)-1].Data
+	for range 64 {
+		l.propose(r, 1, chunkDataMax)
+		r.Take(out)
+		r.Persisted(out.Append.Seq)
+	}
+	if r.log.first <= lent[len(lent)-1].Index || len(r.log.arena.chunks) > 16 {
+		t.Fatalf("the tail begins at %d, its Data is in %d chunks", r.log.first, len(r.log.arena.chunks))
+	}
+	if len(data) != chunkDataMax || data[0] != 0 {
+		t.Error("Data is used again before it is applied")
+	}
+}

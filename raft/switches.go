@@ -14,7 +14,8 @@ type Option struct {
 }
 
 // Poison returns the option that overwrites an Output's slices at the next
-// Take, so that whoever kept one is found out.
+// Take, and the Data of entries when its memory might be used again, so that
+// whoever kept either is found out.
 func Poison() Option { return Option{poison: true} }
 
 // Paranoid returns the option that checks the expensive invariants too, after

@@ -6,42 +6,70 @@ import (
 	"github.com/quorate/quorate/smr"
 )
 
-// tail holds the newest entries of the log in memory, in a ring whose length is
-// a power of two: the entry at index i lives in slot i mod len.
+// tail holds the newest entries of the log in memory: their heads in blocks,
+// their Data in an arena. It copies what is pushed, and uses the memory of what
+// is trimmed again.
 //
 // Invariants:
 //
-//	(T1) the entries [first, next) are held, next-first <= len(ring)
-//	(T2) ends[slot(i)] - ends[slot(i-1)] == Size of entry i; base is the end
-//	     before first. So the bytes of a range, and how much of it fits into a
-//	     limit, are known without walking it.
+//	(T1) the entries [first, next) are held; block k holds those from
+//	     origin + k*blockEntries on, and none is empty
+//	(T2) end(i) - end(i-1) == Size of entry i; base is the end before first. So
+//	     the bytes of a range, and how much of it fits into a limit, are known
+//	     without walking it
+//	(T3) the Data of a held entry lies in the arena, or in memory of its own
 type tail struct {
-	ring        []smr.Entry
-	ends        []uint64
+	blocks      []*block
+	origin      uint64
 	first, next uint64
 	base        uint64
+	arena       arena
+	reported    int // the bytes that Memory was told of
 }
 
-const tailSlotsMin = 8
+// blockEntries is how many entries a block holds. A power of two, and one that
+// fills size classes of the allocator.
+const blockEntries = 256
 
-func (t *tail) slot(i uint64) uint64 { return i & uint64(len(t.ring)-1) }
+// block is a run of entries and the ends of their bytes. The first block of a
+// tail grows as it fills, since most groups of a host hold few entries.
+type block struct {
+	entries []smr.Entry
+	ends    []uint64
+}
+
+const blockEntriesMin = 8
 
 // reset makes the tail empty, about to receive the entry at first.
 func (t *tail) reset(first uint64) {
-	if t.next > t.first {
-		clear(t.ring)
+	for _, b := range t.blocks {
+		t.arena.memory.putBlock(b)
 	}
-	t.first, t.next, t.base = first, first, 0
+	clear(t.blocks)
+	t.blocks = t.blocks[:0]
+	t.origin, t.first, t.next, t.base = first, first, first, 0
 }
 
-func (t *tail) at(i uint64) *smr.Entry { return &t.ring[t.slot(i)] }
+// empty is reset, and gives all memory back.
+func (t *tail) empty(first uint64) {
+	t.reset(first)
+	t.blocks = nil
+	t.arena.forget()
+	t.report()
+}
+
+func (t *tail) at(i uint64) *smr.Entry {
+	d := i - t.origin
+	return &t.blocks[d/blockEntries].entries[d%blockEntries]
+}
 
 // end returns the bytes of all entries up to i, for i in [first-1, next).
 func (t *tail) end(i uint64) uint64 {
 	if i < t.first {
 		return t.base
 	}
-	return t.ends[t.slot(i)]
+	d := i - t.origin
+	return t.blocks[d/blockEntries].ends[d%blockEntries]
 }
 
 // size returns the bytes of the entries (after, last].
@@ -56,50 +84,64 @@ func (t *tail) size(after, last uint64) int {
 // bytes returns the bytes of all that is held.
 func (t *tail) bytes() int { return t.size(t.first-1, t.next-1) }
 
-// push appends e, whose index is next.
+// report tells Memory what is held.
+func (t *tail) report() {
+	held := t.bytes()
+	t.arena.memory.report(t.reported, held)
+	t.reported = held
+}
+
+// push appends a copy of e, whose index is next.
 func (t *tail) push(e *smr.Entry) {
-	if t.next-t.first == uint64(len(t.ring)) {
-		t.grow()
-	}
 	end := t.end(t.next-1) + uint64(e.Size())
-	s := t.slot(t.next)
-	t.ring[s], t.ends[s] = *e, end
+	d := t.next - t.origin
+	if d/blockEntries == uint64(len(t.blocks)) {
+		t.blocks = append(t.blocks, t.arena.memory.getBlock(len(t.blocks) > 0))
+	}
+	b, k := t.blocks[d/blockEntries], int(d%blockEntries)
+	if k == len(b.entries) {
+		b.grow()
+	}
+	b.entries[k], b.ends[k] = *e, end
+	b.entries[k].Data = t.arena.keep(e.Data, t.next)
 	t.next++
 }
 
-func (t *tail) grow() {
-	n := max(tailSlotsMin, 2*len(t.ring))
-	ring, ends := make([]smr.Entry, n), make([]uint64, n)
-	for i := t.first; i < t.next; i++ {
-		s := i & uint64(n-1)
-		ring[s], ends[s] = t.ring[t.slot(i)], t.ends[t.slot(i)]
-	}
-	t.ring, t.ends = ring, ends
+func (b *block) grow() {
+	n := max(blockEntriesMin, 2*len(b.entries))
+	entries, ends := make([]smr.Entry, n), make([]uint64, n)
+	copy(entries, b.entries)
+	copy(ends, b.ends)
+	b.entries, b.ends = entries, ends
 }
 
 // truncate drops the entries after last.
 func (t *tail) truncate(last uint64) {
-	if last+1 < t.first {
+	t.arena.truncate(last)
+	if last < t.first {
 		t.reset(last + 1)
 		return
 	}
 	for i := last + 1; i < t.next; i++ {
-		t.ring[t.slot(i)] = smr.Entry{}
+		t.at(i).Data = nil
 	}
 	t.next = min(t.next, last+1)
+	n := int((t.next - t.origin + blockEntries - 1) / blockEntries)
+	for k := n; k < len(t.blocks); k++ {
+		t.arena.memory.putBlock(t.blocks[k])
+		t.blocks[k] = nil
+	}
+	t.blocks = t.blocks[:n]
 }
 
 // trim drops entries from the front while more than bytesMax are held, none
 // after last.
 func (t *tail) trim(bytesMax int, last uint64) {
-	held := t.bytes()
-	for held > bytesMax && t.first < t.next && t.first <= last {
-		s := t.slot(t.first)
-		held -= t.ring[s].Size()
-		t.base = t.ends[s]
-		t.ring[s] = smr.Entry{}
-		t.first++
+	to, end := t.first, t.end(t.next-1)
+	for to < t.next && to <= last && int(end-t.end(to-1)) > bytesMax {
+		to++
 	}
+	t.dropHead(to)
 }
 
 // drop drops the entries before first, and begins there if it holds none.
@@ -108,12 +150,27 @@ func (t *tail) drop(first uint64) {
 		t.reset(max(first, t.next))
 		return
 	}
-	for t.first < first {
-		s := t.slot(t.first)
-		t.base = t.ends[s]
-		t.ring[s] = smr.Entry{}
-		t.first++
+	t.dropHead(first)
+}
+
+// dropHead drops the entries before first, which is at most next.
+func (t *tail) dropHead(first uint64) {
+	if first <= t.first {
+		return
 	}
+	t.base = t.end(first - 1)
+	for i := t.first; i < first; i++ {
+		t.at(i).Data = nil // it may be large and of its own
+	}
+	t.first = first
+	n := int((first - t.origin) / blockEntries)
+	for _, b := range t.blocks[:n] {
+		t.arena.memory.putBlock(b)
+	}
+	rest := append(t.blocks[:0], t.blocks[n:]...)
+	clear(t.blocks[len(rest):])
+	t.blocks = rest
+	t.origin += uint64(n) * blockEntries
 }
 
 // fit returns the greatest index up to which the entries from first on, not
@@ -133,12 +190,14 @@ func (t *tail) fit(first, last uint64, bytesMax, entriesMax int) uint64 {
 	return first + uint64(max(n, 1)) - 1
 }
 
-// copyTo appends the entries [first, last] to dst.
+// copyTo appends the entries [first, last] to dst. Their Data stays shared.
 func (t *tail) copyTo(dst []smr.Entry, first, last uint64) []smr.Entry {
-	a, b := t.slot(first), t.slot(last)
-	if a <= b {
-		return append(dst, t.ring[a:b+1]...)
+	for i := first; i <= last; {
+		d := i - t.origin
+		k := d % blockEntries
+		n := min(blockEntries-k, last-i+1)
+		dst = append(dst, t.blocks[d/blockEntries].entries[k:k+n]...)
+		i += n
 	}
-	dst = append(dst, t.ring[a:]...)
-	return append(dst, t.ring[:b+1]...)
+	return dst
 }

@@ -88,8 +88,8 @@ type Message struct {
 	Force bool
 	// Rest marks the heartbeats that let a group rest, and their answers.
 	Rest bool
-	// Entries of an append. Their Data may share the memory of the frame that
-	// they came in.
+	// Entries of an append. Their Data is lent, and may share the memory of the
+	// frame that they came in.
 	Entries []smr.Entry
 }
 
@@ -140,7 +140,7 @@ type Config struct {
 	CommittedBytesMax    int
 	ApplyBacklogBytesMax int
 	// TailBytesMax bounds the recent entries kept in memory once they are
-	// persisted and applied. Default 16 MiB. Older ones are asked for through
+	// persisted and applied. Default 8 MiB. Older ones are asked for through
 	// Output.Fetches.
 	TailBytesMax int
 	// ReadTicketsMax bounds the read tickets that wait for an answer. Default
@@ -155,6 +155,10 @@ type Config struct {
 	// RestRenewal is how often a leader renews a rest, at most; a follower that
 	// was not renewed for three times as long wakes. Default 400 ElectionTimeouts.
 	RestRenewal time.Duration
+
+	// Memory is shared by the cores that one goroutine runs. Nil: this core has
+	// one of its own.
+	Memory *Memory
 }
 
 // Start is what a replica knows when it begins.
@@ -167,7 +171,9 @@ type Start struct {
 }
 
 // Output is everything that a core wants done. It is owned by the caller and
-// reused: its contents are valid until the next Take.
+// reused: its contents are valid until the next Take, the Data of its entries
+// included, but for that of Committed, which is valid until Applied. Then the
+// core uses that memory again: whoever needs the bytes for longer copies them.
 //
 // Three promises (see the package comment):
 //

@@ -44,6 +44,32 @@ type write struct {
 	image   *image
 }
 
+// appendCopies appends copies of entries to dst, their Data included: the core
+// that lent them uses the memory of both again.
+func appendCopies(dst, entries []smr.Entry) []smr.Entry {
+	size := 0
+	for i := range entries {
+		size += len(entries[i].Data)
+	}
+	data := make([]byte, 0, size)
+	for i := range entries {
+		e := entries[i]
+		if n := len(data); len(e.Data) > 0 {
+			data = append(data, e.Data...)
+			e.Data = data[n:len(data):len(data)]
+		}
+		dst = append(dst, e)
+	}
+	return dst
+}
+
+// wipe overwrites what was lent and is not any more.
+func wipe(b []byte) {
+	for i := range b {
+		b[i] = 0xDB
+	}
+}
+
 // add takes a write of the core. It copies the entries, for they are the core's
 // own until the next Take.
 func (d *disk) add(a *raft.Append) {
@@ -52,7 +78,7 @@ func (d *disk) add(a *raft.Append) {
 		w.entries = d.spare[n-1][:0]
 		d.spare = d.spare[:n-1]
 	}
-	w.entries = append(w.entries, a.Entries...)
+	w.entries = appendCopies(w.entries, a.Entries)
 	d.pending = append(d.pending, w)
 }
 

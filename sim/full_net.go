@@ -213,7 +213,7 @@ func (n *wires) deliver(o *occurrence) {
 	n.slab[o.ref] = frame{}
 	n.free = append(n.free, o.ref)
 	w.traceFrame(EventDeliver, int(f.from), int(o.who), f.b)
-	if err := h.rt.Deliver(smr.ReplicaID(f.from+1), f.b); err != nil && !errors.Is(err, host.ErrBusy) {
+	if err := h.rt.Deliver(smr.ReplicaID(f.from+1), transport.PoisonFrame(f.b)); err != nil && !errors.Is(err, host.ErrBusy) {
 		w.fail(Contract, ids(h.id), "refuses a frame of %d: %v", f.from+1, err)
 	}
 }

@@ -102,15 +102,18 @@ func (n *network) hold(m *raft.Message) int32 {
 		n.slab = append(n.slab, raft.Message{})
 		i = int32(len(n.slab) - 1)
 	}
-	entries := append(n.slab[i].Entries[:0], m.Entries...)
+	entries := appendCopies(n.slab[i].Entries[:0], m.Entries)
 	n.slab[i] = *m
 	n.slab[i].Entries = entries
 	return i
 }
 
 // release gives the slot back. Its entries are wiped, so that a core that kept
-// the slice is found out.
+// the slice, or the Data, is found out.
 func (n *network) release(i int32) {
+	for k := range n.slab[i].Entries {
+		wipe(n.slab[i].Entries[k].Data)
+	}
 	clear(n.slab[i].Entries)
 	n.free = append(n.free, i)
 }

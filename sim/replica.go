@@ -241,7 +241,7 @@ func (w *world) takeLog(r *replica, o *raft.Output, before *raft.State) {
 		if before.Role == raft.Leader && r.state.Role == raft.Leader && before.Term == r.state.Term && first != r.log.last()+1 {
 			w.fail(LeaderAppendOnly, ids(r.id), "the leader of term %d writes at %d, its log ends at %d", r.state.Term, first, r.log.last())
 		}
-		truncated, err := r.log.put(a.Entries)
+		truncated, err := r.log.put(appendCopies(nil, a.Entries))
 		if err != nil {
 			w.fail(Contract, ids(r.id), "%v", err)
 			return

@@ -36,6 +36,10 @@ type StateMachine interface {
 	// the applied index can be kept, and have no effect otherwise. A bad
 	// command is a result, not an error: an error stops this replica of the
 	// group and no other.
+	//
+	// The batch, and the Data of its entries, are lent until Apply returns: the
+	// memory is then used for other entries. What the state machine keeps, and
+	// what it answers, it copies.
 	Apply(batch []Committed) error
 	// Lookup answers a query from the applied state. It runs concurrently with
 	// Apply and with itself. Its linearizability is the runtime's work.

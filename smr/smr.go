@@ -56,8 +56,8 @@ const (
 )
 
 // Entry is one slot of the replicated log. Once appended it is immutable, and
-// so are the bytes of Data: whoever holds an Entry may keep Data, none may
-// write to it.
+// so are the bytes of Data, which none may write to. How long Data may be read
+// is said where an Entry is handed out: often its memory is used again.
 type Entry struct {
 	// Index is the position in the log, from 1.
 	Index uint64

@@ -14,10 +14,11 @@ type echo struct {
 	ups  chan uint64
 }
 
-func (e *echo) Frame(from uint64, b []byte) {
+func (e *echo) Frame(from uint64, f Frame) {
+	defer f.Release()
 	if e.back {
 		buf := GetBuffer()
-		buf.B = append(buf.B, b...)
+		buf.B = append(buf.B, f.B...)
 		_ = e.t.Send(from, buf)
 		return
 	}
@@ -93,8 +94,10 @@ func BenchmarkFrameReader(b *testing.B) {
 			c.Buffer.Reset()
 			_, _ = c.Buffer.Write(stream)
 		}
-		if _, err := r.next(); err != nil {
+		f, err := r.next()
+		if err != nil {
 			b.Fatal(err)
 		}
+		f.Release()
 	}
 }

@@ -56,10 +56,11 @@ type Config struct {
 // goroutines and hold up the peer's connection while they run; they must not
 // call SetPeer, RemovePeer or Close.
 type Handler interface {
-	// Frame is called with each frame, in order for one connection. b is the
-	// receiver's to keep and to read; other frames share the memory around it.
-	// It may be called before PeerUp, when only this direction is connected.
-	Frame(from uint64, b []byte)
+	// Frame is called with each frame, in order for one connection. It is the
+	// receiver's, to read and to release when it has; other frames share the
+	// memory around it. It may be called before PeerUp, when only this direction
+	// is connected.
+	Frame(from uint64, f Frame)
 	// PeerUp is called when both directions to a peer have become connected.
 	PeerUp(id uint64)
 	// PeerDown is called when one of them has broken after a PeerUp, with the

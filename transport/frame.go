@@ -28,41 +28,46 @@ const (
 //
 // Invariants:
 //
-//  1. 0 <= r <= w <= len(chunk), and chunk[r:w] is read and not handed out.
-//  2. Nothing is written to chunk[:w]: it may be in a receiver's hands. So a
-//     chunk is never filled twice.
+//  1. 0 <= r <= w <= len(chunk.b), and chunk.b[r:w] is read and not handed out.
+//  2. Nothing is written to chunk.b[:w] while a receiver has not released a frame
+//     of the chunk. So a chunk is filled again only when the reader has it for
+//     itself.
 type frameReader struct {
 	conn          net.Conn
 	checksums     bool
 	frameBytesMax int
 	read          func(n int) // told of each read
 
-	chunk      []byte
+	chunk      *chunk // nil before the first read
 	r, w       int
 	chunkBytes int // size of the next chunk
 	reads      int // into this chunk
 }
 
-// next returns the next frame, which is the caller's to keep. An error of the
+// next returns the next frame, which is the caller's to release. An error of the
 // connection that falls between two frames is returned as it is.
-func (f *frameReader) next() ([]byte, error) {
+func (f *frameReader) next() (Frame, error) {
 	for {
 		need := headBytes
 		if f.w-f.r >= headBytes {
-			head := f.chunk[f.r:]
+			head := f.chunk.b[f.r:]
 			n := uint64(binary.LittleEndian.Uint32(head))
 			if n > uint64(f.frameBytesMax) {
-				return nil, fmt.Errorf("%w: a frame of %d bytes exceeds FrameBytesMax of %d", ErrFrameTooLarge, n, f.frameBytesMax)
+				return Frame{}, fmt.Errorf("%w: a frame of %d bytes exceeds FrameBytesMax of %d", ErrFrameTooLarge, n, f.frameBytesMax)
 			}
 			need += int(n)
 			if f.w-f.r >= need {
-				b := f.chunk[f.r+headBytes : f.r+need : f.r+need]
+				b := f.chunk.b[f.r+headBytes : f.r+need : f.r+need]
 				f.r += need
-				return b, f.verify(b, binary.LittleEndian.Uint32(head[4:]))
+				if err := f.verify(b, binary.LittleEndian.Uint32(head[4:])); err != nil {
+					return Frame{}, err
+				}
+				f.chunk.refs.Add(1)
+				return Frame{B: b, chunk: f.chunk}, nil
 			}
 		}
 		f.makeRoom(need)
-		n, err := f.conn.Read(f.chunk[f.w:])
+		n, err := f.conn.Read(f.chunk.b[f.w:])
 		f.w += n
 		f.reads++
 		f.read(n)
@@ -70,8 +75,16 @@ func (f *frameReader) next() ([]byte, error) {
 			if errors.Is(err, io.EOF) && f.w > f.r {
 				err = fmt.Errorf("connection closed within a frame: %w", io.ErrUnexpectedEOF)
 			}
-			return nil, err
+			return Frame{}, err
 		}
+	}
+}
+
+// close gives the reader's chunk up.
+func (f *frameReader) close() {
+	if f.chunk != nil {
+		f.chunk.release()
+		f.chunk = nil
 	}
 }
 
@@ -88,14 +101,22 @@ func (f *frameReader) verify(b []byte, want uint32) error {
 // makeRoom makes sure that there is room to read into, for a frame that takes
 // need bytes from r on, of which some are missing.
 func (f *frameReader) makeRoom(need int) {
-	have, free := f.w-f.r, len(f.chunk)-f.w
+	have, size := f.w-f.r, 0
+	if f.chunk != nil {
+		size = len(f.chunk.b)
+	}
 	whole := need > headBytes // the frame's size is known
 	switch {
-	case whole && f.r+need <= len(f.chunk):
+	case whole && f.r+need <= size:
 		return
-	case whole && f.r == 0 && free > 0:
+	case whole && f.r == 0 && f.w < size:
 		return // a large frame, which has the chunk for itself
-	case !whole && free >= readBytesMin:
+	case !whole && size-f.w >= readBytesMin:
+		return
+	}
+	if f.chunk != nil && max(need, have+readBytesMin) <= size && f.chunk.refs.Load() == 1 {
+		copy(f.chunk.b, f.chunk.b[f.r:f.w]) // all frames in it are released
+		f.r, f.w, f.reads = 0, have, 0
 		return
 	}
 	if f.chunkBytes == 0 {
@@ -105,9 +126,12 @@ func (f *frameReader) makeRoom(need int) {
 	} else if f.reads > 32 {
 		f.chunkBytes = max(f.chunkBytes/2, chunkBytesMin)
 	}
-	chunk := make([]byte, max(f.chunkBytes, min(need, max(trustedBytesMax, 2*have))))
-	copy(chunk, f.chunk[f.r:f.w])
-	f.chunk, f.r, f.w, f.reads = chunk, 0, have, 0
+	c := idleChunks.get(max(f.chunkBytes, min(need, max(trustedBytesMax, 2*have))))
+	if f.chunk != nil {
+		copy(c.b, f.chunk.b[f.r:f.w])
+		f.chunk.release()
+	}
+	f.chunk, f.r, f.w, f.reads = c, 0, have, 0
 }
 
 // writeBytesMax is how much one write carries; the deadline is for one write.

@@ -58,7 +58,7 @@ func TestReaderKeepsFrames(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got = append(got, b)
+				got = append(got, b.B)
 			}
 			if len(got) != len(frames) {
 				t.Fatalf("%d frames, want %d", len(got), len(frames))
@@ -78,6 +78,81 @@ func TestReaderKeepsFrames(t *testing.T) {
 	}
 }
 
+// "Nothing is written to what was handed out while refs counts a frame." Frames
+// are held for a while, in an order of their own, and compared when released;
+// and what is released is read into again.
+func TestReaderUsesMemoryAgain(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 5))
+	var frames [][]byte
+	for i := range 20000 {
+		frames = append(frames, pattern(rng.IntN(3000), i))
+	}
+	f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: 100_000}, checksums: true, frameBytesMax: 1 << 26, read: func(int) {}}
+	type held struct {
+		Frame
+		i int
+	}
+	var holding []held
+	seen := map[*chunk]bool{}
+	for i := range frames {
+		frame, err := f.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[frame.chunk] = true
+		holding = append(holding, held{frame, i})
+		for len(holding) > rng.IntN(200) {
+			k := rng.IntN(len(holding))
+			if h := holding[k]; !bytes.Equal(h.B, frames[h.i]) {
+				t.Fatalf("frame %d has changed while it was held", h.i)
+			}
+			holding[k].Release()
+			holding = append(holding[:k], holding[k+1:]...)
+		}
+	}
+	if len(seen) > 32 {
+		t.Errorf("%d chunks for 200 frames held at most", len(seen))
+	}
+}
+
+// A reader whose frames are released allocates nothing.
+func TestReaderAllocs(t *testing.T) {
+	stream := encoded(make([]byte, 100), make([]byte, 30_000), make([]byte, 200_000))
+	c := &memConn{}
+	f := frameReader{conn: c, checksums: true, frameBytesMax: 1 << 20, read: func(int) {}}
+	read := func() {
+		c.Buffer.Reset()
+		_, _ = c.Buffer.Write(stream)
+		for range 3 {
+			frame, err := f.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			frame.Release()
+		}
+	}
+	for range 100 {
+		read()
+	}
+	if n := testing.AllocsPerRun(500, read); n > 0 {
+		t.Errorf("%v allocations for three frames", n)
+	}
+}
+
+func TestReleasedTwice(t *testing.T) {
+	f := PoisonFrame([]byte("something"))
+	f.Release()
+	if f.B[0] != 0xDB {
+		t.Error("a poisoned frame outlives its release")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a frame can be released twice")
+		}
+	}()
+	f.Release()
+}
+
 // A head that promises much and brings nothing does not cost much.
 func TestReaderDoesNotTrustLengths(t *testing.T) {
 	b := binary.LittleEndian.AppendUint32(nil, 64<<20)
@@ -86,8 +161,8 @@ func TestReaderDoesNotTrustLengths(t *testing.T) {
 	if _, err := f.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("%v", err)
 	}
-	if len(f.chunk) > trustedBytesMax {
-		t.Errorf("%d bytes allocated for %d", len(f.chunk), len(b))
+	if len(f.chunk.b) > trustedBytesMax {
+		t.Errorf("%d bytes allocated for %d", len(f.chunk.b), len(b))
 	}
 }
 
@@ -104,10 +179,11 @@ func FuzzFrameReader(f *testing.F) {
 			if err != nil {
 				break
 			}
-			got = append(got, frame)
-			if len(frame) > frameBytesMax {
-				t.Fatalf("frame of %d bytes", len(frame))
+			if len(frame.B) > frameBytesMax {
+				t.Fatalf("frame of %d bytes", len(frame.B))
 			}
+			got = append(got, bytes.Clone(frame.B))
+			frame.Release()
 		}
 		if len(got) > 0 {
 			if again := encoded(got...); !bytes.HasPrefix(b, again) {

@@ -49,7 +49,7 @@ func newRecorder() *recorder {
 	return &recorder{frames: make(chan frame, 4096), ups: make(chan uint64, 256), downs: make(chan down, 256)}
 }
 
-func (r *recorder) Frame(from uint64, b []byte)   { r.frames <- frame{from, b} }
+func (r *recorder) Frame(from uint64, f Frame)    { r.frames <- frame{from, f.B} }
 func (r *recorder) PeerUp(id uint64)              { r.ups <- id }
 func (r *recorder) PeerDown(id uint64, err error) { r.downs <- down{id, err} }
 

@@ -247,6 +247,7 @@ func (p *peer) readFrames(c net.Conn) error {
 		p.bytesReceived.Add(uint64(n))
 		p.reads.Add(1)
 	}}
+	defer f.close()
 	for {
 		b, err := f.next()
 		if err != nil {
