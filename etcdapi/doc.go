@@ -19,7 +19,8 @@
 //
 // The whole path of a unary request is one interceptor and one handler. There
 // is no other middleware: at etcd, what surrounds the consensus costs more than
-// the consensus.
+// the consensus. The messages of single puts and ranges are read and written by
+// hand (codec.go).
 //
 // # What an answer means
 //

@@ -153,6 +153,7 @@ func (s *Server) NewGRPCServer(options ...grpc.ServerOption) *grpc.Server {
 	var g *grpc.Server
 	g = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(newSniffedCredentials()),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(unknownMethods(func() *grpc.Server { return g })),

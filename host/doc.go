@@ -17,6 +17,12 @@
 // is all of this without a goroutine and without a clock: Host gives each Turn a
 // goroutine, the simulator calls the same Turns in an order of its own.
 //
+// # Groups at rest
+//
+// A group in which nothing happens takes no turns and sends nothing; the hosts
+// vouch for one another by pulses (pulse.go, docs/resting-groups.md). So a host can
+// run ten thousand groups, most of which have nothing to do.
+//
 // # A proposal's way, and the term fence
 //
 // Whoever proposes on any replica is answered when that replica applies the

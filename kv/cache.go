@@ -23,9 +23,13 @@ const latestOverhead = 192
 // Invariants: (1) a key that was changed since the last commit to pebble is in
 // the cache; for this, turn is called only when nothing is pending.
 // (2) a key is in one generation at most as far as get can see: young first.
+// (3) if complete, every key that lives is in it.
 type latestCache struct {
-	young, old   generation
-	bytesMax     int64
+	young, old generation
+	bytesMax   int64
+	// complete says that nothing has been forgotten since the store was empty:
+	// then a key that is not here does not live, and need not be looked for.
+	complete     bool
 	hits, misses uint64
 }
 
@@ -35,14 +39,16 @@ type generation struct {
 	bytes   int64
 }
 
-func newLatestCache(bytesMax int64) *latestCache {
+// newLatestCache returns the cache of a store that has so many live keys.
+func newLatestCache(bytesMax, keys int64) *latestCache {
 	return &latestCache{
 		young: generation{index: map[string]int32{}}, old: generation{index: map[string]int32{}},
-		bytesMax: bytesMax,
+		bytesMax: bytesMax, complete: keys == 0,
 	}
 }
 
-// get returns the entry of key, or nil. It is valid until the next call.
+// get returns the entry of key, a new one if it is known that the key does not
+// live, or nil. It is valid until the next call.
 func (c *latestCache) get(key []byte) *latest {
 	if i, ok := c.young.index[string(key)]; ok {
 		c.hits++
@@ -51,6 +57,10 @@ func (c *latestCache) get(key []byte) *latest {
 	if i, ok := c.old.index[string(key)]; ok {
 		c.hits++
 		return c.young.add(key, c.old.entries[i])
+	}
+	if c.complete {
+		c.hits++
+		return c.young.add(key, latest{})
 	}
 	c.misses++
 	return nil
@@ -79,6 +89,7 @@ func (c *latestCache) turn() {
 		return
 	}
 	c.young, c.old = c.old, c.young
+	c.complete = c.complete && len(c.young.entries) == 0
 	clear(c.young.index)
 	c.young.entries = c.young.entries[:0]
 	if int64(cap(c.young.entries)) > c.bytesMax/(latestOverhead/2) {

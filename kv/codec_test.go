@@ -207,7 +207,7 @@ func TestPutAllocations(t *testing.T) {
 }
 
 func TestCache(t *testing.T) {
-	c := newLatestCache(100 * latestOverhead)
+	c := newLatestCache(100*latestOverhead, 1)
 	key := func(i int) []byte { return []byte{byte(i), byte(i >> 8)} }
 	for i := range 1000 {
 		c.set(key(i), latest{version: int64(i)})

@@ -26,8 +26,8 @@ type Fuse struct {
 	Kind vfs.OpKind
 	// Nth such operation from now on; the next one is 1.
 	Nth int
-	// only counts operations on such names, and after lets the counting begin with
-	// the first operation on such a name.
+	// only counts operations on such names, and after lets the counting begin when
+	// an image of such a name gets its final one.
 	only, after string
 }
 
@@ -53,10 +53,13 @@ func (h *simHost) burns(op vfs.Op) bool {
 	if f == nil {
 		return false
 	}
-	if f.after != "" && strings.Contains(op.Path, f.after) {
-		f.after = ""
+	if f.after != "" {
+		if op.Kind == vfs.OpRename && strings.Contains(op.Path, f.after) {
+			f.after = ""
+		}
+		return false
 	}
-	if f.after != "" || !strings.Contains(op.Path, f.only) || f.Kind != 0 && f.Kind != op.Kind || f.Part != DiskAll && f.Part != partOf(op.Path) {
+	if !strings.Contains(op.Path, f.only) || f.Kind != 0 && f.Kind != op.Kind || f.Part != DiskAll && f.Part != partOf(op.Path) {
 		return false
 	}
 	if f.Nth--; f.Nth > 0 {
@@ -104,14 +107,14 @@ func (w *fullWorld) drawFuse() *Fuse {
 		kinds := [...]vfs.OpKind{vfs.OpCreate, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRemove}
 		return &Fuse{Part: DiskImages, Kind: kinds[s.n(len(kinds))], Nth: 1 + s.n(3)}
 	case 1:
-		return &Fuse{Nth: nth, after: imageDir}
+		return &Fuse{Nth: 1 + s.n(6), after: imageDir}
 	case 2:
 		return &Fuse{Nth: nth, only: receivedName}
 	case 3:
-		return &Fuse{Nth: nth, after: receivedName}
+		return &Fuse{Nth: 1 + s.n(6), after: receivedName}
 	case 4:
 		if w.full.pebble {
-			return &Fuse{Part: DiskStore, Nth: nth, after: imageDir}
+			return &Fuse{Part: DiskStore, Nth: 1 + s.n(100), after: receivedName}
 		}
 	}
 	return &Fuse{Part: DiskImages, Nth: nth}

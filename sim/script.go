@@ -48,6 +48,8 @@ type ScriptOptions struct {
 	Patience time.Duration
 	// OneEntry lets a message carry one entry at most.
 	OneEntry bool
+	// Rest lets the group rest when nothing happens.
+	Rest bool
 	// ManualTimers lets no replica stand but by Stand; Core alone.
 	ManualTimers bool
 	// Logs are the terms of the entries that a replica has on disk when it
@@ -83,6 +85,8 @@ type View struct {
 	// others, and blocks that were there when receiving went on.
 	Snapshots                 host.SnapshotStatus
 	Taken, Installed, Resumed uint64
+	// Resting says that it rests.
+	Resting bool
 	// Digest of the state that it has applied.
 	Digest uint64
 	// Log from index 1 on, with the entries before First that were compacted.
@@ -211,6 +215,9 @@ func scriptFeatures(o *ScriptOptions) features {
 	}
 	if o.OneEntry {
 		f.appendEntriesMax = 1
+	}
+	if o.Rest {
+		f.rest, f.restRenewal = true, 400*o.ElectionTimeout
 	}
 	return f
 }

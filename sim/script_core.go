@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -21,13 +22,10 @@ func (s *Script) buildCore() error {
 		common: newCommon(o.Seed, &Options{Skip: o.Skip, Tracer: syncCounter{o.Tracer, s}}),
 	}
 	w.net = network{rng: fork(o.Seed, 3), delayMin: f.delayMin, delayMax: f.delayMax, inOrder: true}
-	w.options = []raft.Option{raft.Poison()}
-	if len(o.Without) > 0 {
-		off, err := raft.Without(o.Without...)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrOptions, err)
-		}
-		w.options = append(w.options, off)
+	w.unvouched = slices.Contains(o.Without, "pulse")
+	var err error
+	if w.options, err = coreOptions(o.Without); err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	for i := range f.replicas {
 		w.voters |= 1 << i
@@ -99,6 +97,7 @@ func (d *scriptCore) view(id smr.ReplicaID, v *View) {
 		v.Role, v.Term, v.Leader = st.Role, st.Term, st.Leader
 		v.Commit, v.Persisted, v.Last = st.Commit, st.Persisted, st.Last
 		v.Applied, v.Digest = r.machine.applied, r.machine.digest
+		v.Resting = r.core.Resting()
 	} else {
 		log = &r.disk.log
 		v.Term, v.Last, v.Persisted = r.disk.hs.Term, log.last(), log.last()
@@ -167,7 +166,7 @@ func (d *scriptCore) notice(id, peer smr.ReplicaID) {
 		return
 	}
 	r.core.LeaderLost(d.local(r), peer)
-	r.core.Unreachable(peer)
+	r.core.Unreachable(d.local(r), peer)
 	d.touch(r)
 }
 

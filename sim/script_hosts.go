@@ -115,6 +115,7 @@ func (d *scriptHosts) view(id smr.ReplicaID, v *View) {
 		v.Commit, v.Persisted, v.Last = st.Commit, st.Persisted, st.Last
 		v.Applied, v.Digest = h.at[0].machine.position()
 		v.Snapshots = hv.snapshots
+		v.Resting = d.features.rest && h.at[0].handle.Core().Resting
 	} else {
 		v.Term, v.Last = hv.term, hv.last
 	}
@@ -201,6 +202,8 @@ func (d *scriptHosts) letters(o *occurrence) []Letter {
 			l.Kind, l.Block = "snapshot-block", it.SnapshotBlock.Number+1
 		case wire.KindSnapshotStatus:
 			l.Kind, l.Term = "snapshot-status", it.SnapshotStatus.Term
+		case wire.KindPulse:
+			l.Kind = "pulse"
 		}
 		letters = append(letters, l)
 	})
@@ -248,6 +251,8 @@ func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 			b = wire.AppendSnapshotBlock(b, &it.SnapshotBlock)
 		case wire.KindSnapshotStatus:
 			b = wire.AppendSnapshotStatus(b, &it.SnapshotStatus)
+		case wire.KindPulse:
+			b = wire.AppendPulse(b, &it.Pulse)
 		}
 	})
 	part := *o
