@@ -48,9 +48,17 @@ func (c *groupClock) host(now smr.Instant) smr.Instant {
 	return now + smr.Instant(c.lag)
 }
 
+// groups returns what the clock will show at the host's instant real.
+func (c *groupClock) groups(real smr.Instant) smr.Instant {
+	if real == smr.Never {
+		return real
+	}
+	return real - smr.Instant(c.lag)
+}
+
 // endTurn notes that taken groups have had a turn, and begins another pass when
-// this one is over: active groups wait now. next is when the groups want a turn,
-// if none waits.
+// this one is over: active groups wait now. next is when the shard wants a
+// turn, if none waits.
 func (c *groupClock) endTurn(taken, active int, framesLeft bool, next smr.Instant, interval time.Duration) {
 	if c.left -= taken; c.left > 0 || framesLeft {
 		return

@@ -103,7 +103,7 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 	if len(s.deadlines) > 0 {
 		next = min(next, s.deadlines[0].at)
 	}
-	s.clock.endTurn(taken, len(s.active), len(s.frames) > 0, next, s.cfg.HeartbeatInterval)
+	s.clock.endTurn(taken, len(s.active), len(s.frames) > 0, min(next, s.clock.groups(s.pulses.at)), s.cfg.HeartbeatInterval)
 	if s.busy() {
 		return real
 	}

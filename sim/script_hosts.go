@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/raft"
@@ -277,9 +278,17 @@ func (d *scriptHosts) renew(o *occurrence) {
 	f.life = d.net.lives[f.from][o.who]
 }
 
-// stand moves the host's clock on past its election timeout.
+// stand moves the host's clock on past its election timeout. Where hosts pulse, it
+// takes turns on the way, or the groups would not see so much time pass.
 func (d *scriptHosts) stand(id smr.ReplicaID) {
 	h := d.hosts[id-1]
+	if f := &d.features; f.rest {
+		for range 4 * f.heartbeats {
+			h.clock.offset += smr.Instant(f.electionTimeout / time.Duration(2*f.heartbeats))
+			h.due[0] = d.now
+			d.loop(h, 0, d.now)
+		}
+	}
 	h.clock.offset += smr.Instant(2 * d.features.electionTimeout)
 	h.schedule(0, d.now)
 }
