@@ -206,7 +206,7 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		"election-catch-up": seeds + ", TestLiveness",
 		"durable-image":     seeds + ", lab: compaction",
 		"image-sync":        seeds + ", lab: snapshot-transfer",
-		"image-marker":      seeds + ", lab: snapshot-order",
+		"image-marker":      "lab: snapshot-order",
 		"pulse":             seeds,
 		"pre-vote":          "TestPreVoteKeepsAHealthyLeader",
 		"leader-heard":      "TestVotersThatHearALeaderIgnoreVotes",

@@ -55,7 +55,6 @@ func TestSwitches(t *testing.T) {
 		// one, never half of one.
 		{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
 		// "Entries that the snapshot covers are never read again."
-		{"image-marker", Full, "image-marker", nil, []Class{Contract, Invariant, StateMachineSafety, LogMatching}, 1000},
 		// Ng et al. 2023, §2: the constrained election. A core that is healed as a
 		// star has no leader while its middle has an old log.
 		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
