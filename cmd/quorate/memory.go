@@ -15,14 +15,17 @@ import (
 // live heap of garbageMin on it is as by default. Memory is at most garbageMin
 // above the default.
 
-// garbageMin is how many bytes are allocated between two collections, at least.
+// garbageMin is how many bytes are allocated between two collections, at least,
+// unless hardly anything is live.
 const garbageMin = 64 << 20
 
 const (
 	gcPercentDefault = 100
-	// gcPercentMax keeps the products in the runtime small. It is reached below
-	// a live heap of 2 MiB.
-	gcPercentMax = 3200
+	// gcPercentMax bounds what the heap may grow to if much becomes live at once:
+	// the percentage is that of the collection before until step is called,
+	// which is some way into the next cycle. It is reached below a live heap of
+	// 16 MiB.
+	gcPercentMax = 400
 )
 
 // gcPercent is what GOGC must be for a heap of live bytes.

@@ -21,7 +21,7 @@ func TestGCPercent(t *testing.T) {
 		if live >= garbageMin && p != gcPercentDefault {
 			t.Errorf("live %d: %d %%, not the default", live, p)
 		}
-		if live >= 4<<20 && garbage < garbageMin*9/10 {
+		if live >= 16<<20 && garbage < garbageMin*9/10 {
 			t.Errorf("live %d: %d bytes of garbage", live, garbage)
 		}
 	}
