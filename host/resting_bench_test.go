@@ -187,8 +187,10 @@ func BenchmarkProposeMany(b *testing.B) {
 			leaders := m.leaders()
 			command := make([]byte, 128)
 			var next atomic.Uint64
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+			defer cancel()
 			inFlight(b, 1024, func() error {
-				_, err := leaders[next.Add(1)*7919%uint64(len(leaders))].Propose(context.Background(), command)
+				_, err := leaders[next.Add(1)*7919%uint64(len(leaders))].Propose(ctx, command)
 				return err
 			})
 		})

@@ -71,10 +71,14 @@ func (r *Raft) LeaderLost(now smr.Instant, leader smr.ReplicaID) {
 	if r.role == Leader || leader == 0 || r.leader != leader {
 		return
 	}
+	var least time.Duration
+	if r.rest.on {
+		least = time.Duration(r.place(leader)) * r.cfg.ElectionTimeout / 2
+	}
 	r.wake()
 	r.leader = 0
 	r.election.lostUntil = r.now.Add(r.cfg.ElectionTimeout)
-	r.standSoon(0)
+	r.standSoon(least)
 	r.check()
 }
 

@@ -239,6 +239,23 @@ func (r *Raft) release() {
 	}
 }
 
+// place is how many voters stand before this one when a group at rest loses its
+// leader. All of them learn of it at once, in thousands of groups, so chance would
+// let two stand in most; and at rest every log is as good. The order is another
+// one in each group.
+func (r *Raft) place(lost smr.ReplicaID) (n int) {
+	turn := func(id smr.ReplicaID) uint64 {
+		return (uint64(r.cfg.Group) ^ uint64(id)*0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
+	}
+	for i := range r.members.peers {
+		p := &r.members.peers[i]
+		if p.id != r.cfg.ID && p.id != lost && isVoter(p.role) && turn(p.id) < turn(r.cfg.ID) {
+			n++
+		}
+	}
+	return n
+}
+
 // Reachable says that the host of peer is heard again. A leader that rests
 // without it wakes, to see what it lacks.
 func (r *Raft) Reachable(now smr.Instant, peer smr.ReplicaID) {

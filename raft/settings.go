@@ -26,7 +26,7 @@ func (c *Config) complete() error {
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
 	orDefault(&c.TailBytesMax, 8<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
-	orDefault(&c.RestRenewal, 400*c.ElectionTimeout)
+	orDefault(&c.RestRenewal, 1000*c.ElectionTimeout)
 	if c.Memory == nil {
 		c.Memory = new(Memory)
 	}

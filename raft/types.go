@@ -153,7 +153,7 @@ type Config struct {
 	// again. Default: not.
 	Rest bool
 	// RestRenewal is how often a leader renews a rest, at most; a follower that
-	// was not renewed for three times as long wakes. Default 400 ElectionTimeouts.
+	// was not renewed for three times as long wakes. Default 1000 ElectionTimeouts.
 	RestRenewal time.Duration
 
 	// Memory is shared by the cores that one goroutine runs. Nil: this core has
