@@ -199,9 +199,9 @@ func takeContents(t testing.TB, m *member, old int64) (all contents) {
 // everything reads all keys by pages, at a revision or as they are now.
 func everything(t testing.TB, kv pb.KVClient, revision int64) (all []keyHash, at int64) {
 	t.Helper()
-	req := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Limit: 40000, Revision: revision}
+	req := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Limit: 20000, Revision: revision}
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		resp, err := kv.Range(ctx, req)
 		cancel()
 		if err != nil {
