@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,43 +16,62 @@ import (
 	"github.com/quorate/quorate/internal/load"
 )
 
-type echoServer struct{ pb.UnimplementedKVServer }
+// echoServer answers puts; loaded is closed once it has answered many, so that
+// the window of whoever sends them is long open.
+type echoServer struct {
+	pb.UnimplementedKVServer
+	puts   atomic.Int64
+	loaded chan struct{}
+}
 
-func (echoServer) Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
+func (s *echoServer) Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
+	if s.puts.Add(1) == 2000 {
+		close(s.loaded)
+	}
 	return &pb.PutResponse{}, nil
 }
 
-func echo(t *testing.T) string {
+func echo(t *testing.T) (endpoint string, loaded <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	pb.RegisterKVServer(s, echoServer{})
+	server := &echoServer{loaded: make(chan struct{})}
+	pb.RegisterKVServer(s, server)
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
-	return l.Addr().String()
+	return l.Addr().String(), server.loaded
 }
 
+// What is interrupted says what it has measured until then.
 func TestBench(t *testing.T) {
-	endpoint := echo(t)
-	c := start(t, "bench", "put", "--endpoints", endpoint, "--clients", "4", "--conns", "2", "--warm", "0s", "--for", "100ms", "-o", "json")
-	if code := c.end(); code != 0 {
-		t.Fatalf("exit code %d: %s", code, &c.err)
+	run := func(args ...string) *command {
+		endpoint, loaded := echo(t)
+		c := start(t, append([]string{"bench", "put", "--endpoints", endpoint, "--warm", "0s", "--for", "1h"}, args...)...)
+		select {
+		case <-loaded:
+		case <-time.After(within):
+			t.Fatalf("the load does not begin: %s", &c.err)
+		}
+		if code := c.stop(); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &c.err)
+		}
+		return c
 	}
+	c := run("--clients", "4", "--conns", "2", "-o", "json")
 	var r load.Report
 	if err := json.Unmarshal([]byte(c.out.String()), &r); err != nil || r.Ops == 0 || r.Clients != 4 || r.Work != load.Put {
 		t.Errorf("%v: %+v", err, r)
 	}
-	c = start(t, "bench", "put", "--endpoints", endpoint, "--clients", "1", "--warm", "0s", "--for", "50ms")
-	if code := c.end(); code != 0 || !strings.Contains(c.out.String(), "p99.9") {
-		t.Errorf("exit code %d: %s%s", code, &c.out, &c.err)
+	if c = run("--clients", "1"); !strings.Contains(c.out.String(), "p99.9") {
+		t.Errorf("%s%s", &c.out, &c.err)
 	}
 }
 
 func TestBenchRefusals(t *testing.T) {
-	endpoint := echo(t)
+	endpoint, _ := echo(t)
 	for _, c := range []struct {
 		args string
 		code int
