@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // A backup that is taken under load by quorate and, when the load is over, by
@@ -170,9 +170,15 @@ func (c *cluster) restore(t testing.TB, m *member, file string) {
 
 // contents are what a backup must bring back.
 type contents struct {
-	now, old []*mvccpb.KeyValue // all keys, now and at an old revision
+	now, old []keyHash // all keys, now and at an old revision
 	revision int64
 	hash     uint32
+}
+
+// keyHash is a key, and a hash of it with its value, revisions, version and lease.
+type keyHash struct {
+	key string
+	sum [sha256.Size]byte
 }
 
 func takeContents(t testing.TB, m *member, old int64) (all contents) {
@@ -191,7 +197,7 @@ func takeContents(t testing.TB, m *member, old int64) (all contents) {
 }
 
 // everything reads all keys by pages, at a revision or as they are now.
-func everything(t testing.TB, kv pb.KVClient, revision int64) (all []*mvccpb.KeyValue, at int64) {
+func everything(t testing.TB, kv pb.KVClient, revision int64) (all []keyHash, at int64) {
 	t.Helper()
 	req := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Limit: 10000, Revision: revision}
 	for {
@@ -204,11 +210,17 @@ func everything(t testing.TB, kv pb.KVClient, revision int64) (all []*mvccpb.Key
 		if req.Revision == 0 {
 			req.Revision = resp.Header.Revision
 		}
-		all = append(all, resp.Kvs...)
+		for _, kv := range resp.Kvs {
+			b, err := proto.MarshalOptions{Deterministic: true}.Marshal(kv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, keyHash{string(kv.Key), sha256.Sum256(b)})
+		}
 		if !resp.More {
 			return all, req.Revision
 		}
-		req.Key = append(bytes.Clone(all[len(all)-1].Key), 0)
+		req.Key = []byte(all[len(all)-1].key + "\x00")
 	}
 }
 
@@ -217,14 +229,14 @@ func (want contents) compare(t testing.TB, m *member, got contents) {
 	if got.revision != want.revision || got.hash != want.hash {
 		t.Errorf("%s: revision %d and hash %d, it was %d and %d", m.name, got.revision, got.hash, want.revision, want.hash)
 	}
-	for name, both := range map[string][2][]*mvccpb.KeyValue{"now": {want.now, got.now}, "at the old revision": {want.old, got.old}} {
+	for name, both := range map[string][2][]keyHash{"now": {want.now, got.now}, "at the old revision": {want.old, got.old}} {
 		if len(both[0]) < 30 || len(both[0]) != len(both[1]) {
 			t.Errorf("%s, %s: %d keys, there were %d", m.name, name, len(both[1]), len(both[0]))
 			continue
 		}
 		for i, kv := range both[0] {
-			if !proto.Equal(kv, both[1][i]) {
-				t.Errorf("%s, %s: %v, it was %v", m.name, name, both[1][i], kv)
+			if got := both[1][i]; got != kv {
+				t.Errorf("%s, %s: the key %q is there with hash %x, it was %q with %x", m.name, name, got.key, got.sum[:4], kv.key, kv.sum[:4])
 				break
 			}
 		}

@@ -40,6 +40,10 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// HeartbeatInterval of a leader. Default ElectionTimeout / 5.
 	HeartbeatInterval time.Duration
+	// NoRest keeps groups awake in which nothing happens: their leaders go on with
+	// heartbeats. Otherwise such groups rest, and the hosts vouch for one another
+	// (docs/resting-groups.md).
+	NoRest bool
 	// RequestTimeout bounds a request whose context has no deadline. Default
 	// 5 s + 2 × ElectionTimeout.
 	RequestTimeout time.Duration
@@ -72,8 +76,8 @@ type Config struct {
 	// Snapshots says when logs are compacted and how snapshots are sent.
 	Snapshots SnapshotConfig
 
-	// Raft holds the limits of the groups' cores; Group, ID, timeouts and Seed
-	// are set by the host.
+	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed and
+	// Rest are set by the host.
 	Raft raft.Config
 
 	// Logger for what an operator should know. Default: slog.Default().

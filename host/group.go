@@ -31,12 +31,15 @@ type group struct {
 	id      smr.GroupID
 	shard   *Shard
 	core    *raft.Raft
-	out     raft.Output
+	out     *raft.Output     // the shard's: each turn fills it anew
 	machine smr.StateMachine // used by the worker's goroutine, and for Lookup
 	worker  *Worker
 
 	active  bool  // stands in shard.active
 	again   bool  // the turn found more to do for the next one
+	waits   bool  // stands in shard.waiting
+	resting bool  // was at rest after its last turn
+	cause   woken // of what has ended its rest since
 	heapPos int   // in shard.deadlines
 	failed  error // set once: the group answers everything with it
 
@@ -79,7 +82,7 @@ func (g *group) turn(now smr.Instant) {
 	g.propose(now)
 	g.askReads(now)
 	g.tickImages(now)
-	g.core.Take(&g.out)
+	g.core.Take(g.out)
 	g.carryOut(now)
 }
 
@@ -93,7 +96,7 @@ func (g *group) failOnPanic() {
 
 // carryOut does what the core wants done.
 func (g *group) carryOut(now smr.Instant) {
-	o := &g.out
+	o := g.out
 	for i := range o.Messages {
 		f := g.shard.out.frame(o.Messages[i].To)
 		f.B = wire.AppendMessage(f.B, &o.Messages[i])
@@ -145,6 +148,7 @@ func (g *group) changed(now smr.Instant) {
 	if v.Role != raft.Leader {
 		g.dropSends()
 	}
+	g.shard.follow(now, g)
 	g.reaskReads(now)
 	if v.Leader != 0 && len(g.pending)+len(g.reads.fresh) > 0 {
 		g.again = true
@@ -177,6 +181,12 @@ func (g *group) propose(now smr.Instant) {
 	}
 }
 
+// pend lets proposals wait until it is known who leads.
+func (g *group) pend(ws ...*waiter) {
+	g.pending = append(g.pending, ws...)
+	g.shard.waitFor(g)
+}
+
 // eachBatch takes the pending proposals in batches, their entries in g.scratch.
 func (g *group) eachBatch(give func([]*waiter)) {
 	all := g.pending
@@ -206,7 +216,7 @@ func (g *group) proposeBatch(now smr.Instant, term uint64, ws []*waiter) {
 		g.shard.metrics.busy.Add(uint64(len(ws)))
 		return
 	case err != nil: // leadership is being handed over: held until it is known who leads
-		g.pending = append(g.pending, ws...)
+		g.pend(ws...)
 		return
 	}
 	for _, w := range ws {
@@ -262,7 +272,7 @@ func (g *group) rejected(r *wire.ForwardReject) {
 			continue
 		}
 		w.term = 0
-		g.pending = append(g.pending, w)
+		g.pend(w)
 	}
 	if r.Reason == wire.RejectNotLeader && r.Term > g.refusedTerm {
 		g.refusedTerm = r.Term
@@ -311,7 +321,7 @@ func (g *group) fence() {
 	for i := range s.waiters.slots {
 		if w := s.waiters.slots[i].w; w != nil && w.group == g && w.term != 0 && w.term < g.committedTerm {
 			w.term = 0
-			g.pending = append(g.pending, w)
+			g.pend(w)
 			s.metrics.reproposed.Add(1)
 		}
 	}

@@ -123,12 +123,18 @@ func (in *inbox) stop(err error) {
 	in.mu.Unlock()
 }
 
-// swap exchanges the contents with an emptied set of letters.
-func (in *inbox) swap(into *letters) {
+// swap exchanges the contents with an emptied set of letters; frames stay if they
+// are to be kept.
+func (in *inbox) swap(into *letters, keepFrames bool) {
 	into.reset()
 	in.mu.Lock()
 	in.filling, *into = *into, in.filling
-	in.requestBytes, in.frameBytes = 0, 0
+	in.requestBytes = 0
+	if keepFrames {
+		in.filling.frames, into.frames = into.frames, in.filling.frames
+	} else {
+		in.frameBytes = 0
+	}
 	in.mu.Unlock()
 }
 

@@ -105,7 +105,7 @@ func TestInboxBounds(t *testing.T) {
 			t.Fatalf("%d requests of 100 bytes and %d frames of 100 bytes fit 1000 bytes each", n, m)
 		}
 		var l letters
-		in.swap(&l)
+		in.swap(&l, false)
 		if len(l.requests) != n || len(l.frames) != m || !in.empty() {
 			t.Fatal("the letters are not what was put in")
 		}

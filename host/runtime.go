@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -60,6 +59,8 @@ type Protections struct {
 	// Prepared: the log's segments are plain files that grow, neither reserved
 	// nor recycled. It protects from nothing: it is for measurements.
 	Prepared bool
+	// Pulse: groups rest although no host vouches for another.
+	Pulse bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -124,6 +125,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		groups:  map[smr.GroupID]*group{}, starting: map[smr.GroupID]bool{},
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
+		pulses:  pulses{at: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
 		digest:  rt.env.WatchDigest,
 	}
@@ -182,24 +184,8 @@ func (rt *Runtime) Deliver(from smr.ReplicaID, b []byte) error {
 func (rt *Runtime) PeerDown(peer smr.ReplicaID) {
 	for _, s := range rt.shards {
 		s.inbox.put(func(l *letters) {
-			l.control = append(l.control, func(now smr.Instant) { s.peerDown(now, peer) })
+			l.control = append(l.control, func(smr.Instant) { s.peerDown(peer) })
 		})
-	}
-}
-
-func (s *Shard) peerDown(now smr.Instant, peer smr.ReplicaID) {
-	for _, e := range slices.Clone(s.deadlines) {
-		if e.g.failed != nil {
-			continue
-		}
-		e.g.guard(func() {
-			if e.g.core.State().Leader == peer {
-				e.g.core.LeaderLost(now, peer)
-			} else {
-				e.g.core.Unreachable(peer)
-			}
-		})
-		s.activate(e.g)
 	}
 }
 
@@ -223,7 +209,7 @@ func (rt *Runtime) Close() error {
 			}
 			errs = append(errs, e.g.machine.Close())
 		}
-		s.inbox.swap(&s.letters)
+		s.inbox.swap(&s.letters, false)
 		for _, w := range s.letters.requests {
 			w.complete(smr.Result{}, ErrStopped)
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/wal"
 	"github.com/quorate/quorate/wire"
@@ -30,8 +31,12 @@ type Shard struct {
 
 	groups    map[smr.GroupID]*group
 	starting  map[smr.GroupID]bool
-	active    []*group
-	running   []*group // the half of active that the turn works on
+	all       []*group // in the order in which they were started
+	output    raft.Output
+	pulses    pulses
+	waiting   []*group      // those with requests that a sweep looks at
+	active    []*group      // those that have work, in the order in which it came
+	frames    []frameLetter // of which the turns have not got to the end
 	deadlines deadlineHeap
 	waiters   slab
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
@@ -53,6 +58,9 @@ type shardMetrics struct {
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
+
+	groups, groupsResting, rests, pulsesLost, pulsesBack atomic.Uint64
+	woken                                                [wokenCauses]atomic.Uint64
 }
 
 // sweepEvery is how often waiters are looked at for their deadlines.
@@ -65,8 +73,10 @@ const sweepEvery = 20e6 // ns
 // at once.
 func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	s.metrics.turns.Add(1)
-	s.inbox.swap(&s.letters)
+	s.inbox.swap(&s.letters, len(s.frames) > 0)
 	s.receive(now, &s.letters)
+	s.pulse(now)
+	s.walk(now)
 	for len(s.deadlines) > 0 && s.deadlines[0].at <= now {
 		g := s.deadlines[0].g
 		s.deadlines.fix(g, smr.Never)
@@ -78,18 +88,7 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	if s.disk.retryAt <= now {
 		s.retryDisk(now)
 	}
-	s.running, s.active = s.active, s.running[:0]
-	for _, g := range s.running {
-		g.turn(now)
-		if g.again {
-			s.activate(g)
-		}
-		if g.failed == nil {
-			s.deadlines.fix(g, g.deadline())
-		} else {
-			s.deadlines.fix(g, smr.Never)
-		}
-	}
+	s.runGroups(now)
 	if s.log.Pending() {
 		s.syncer.wake()
 	}
@@ -97,18 +96,46 @@ func (s *Shard) Turn(now smr.Instant) smr.Instant {
 	return s.next(now)
 }
 
+// Bounds of a turn, so that pulses and the first groups' messages do not wait for
+// the last ones' when thousands have work: what is left is the next turn's.
+const (
+	turnGroups = 1024
+	turnItems  = 4096
+)
+
+// runGroups lets the groups that have work take a turn.
+func (s *Shard) runGroups(now smr.Instant) {
+	n := min(len(s.active), turnGroups)
+	for i := range n {
+		g := s.active[i]
+		g.turn(now)
+		if g.again {
+			s.activate(g)
+		}
+		s.followRest(g)
+		if g.failed == nil {
+			s.deadlines.fix(g, g.deadline())
+		} else {
+			s.deadlines.fix(g, smr.Never)
+		}
+	}
+	s.active = slices.Delete(s.active, 0, n)
+}
+
 // deadline is when the group wants a turn although nothing comes in.
 func (g *group) deadline() smr.Instant { return min(g.core.Deadline(), g.images.at) }
 
 // HasWork reports whether a turn now would find something, whatever the time.
-func (s *Shard) HasWork() bool { return len(s.active) > 0 || !s.inbox.empty() }
+func (s *Shard) HasWork() bool {
+	return len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 || !s.inbox.empty()
+}
 
 // next is when the shard wants a turn although nothing comes in.
 func (s *Shard) next(now smr.Instant) smr.Instant {
-	if len(s.active) > 0 {
+	if len(s.active)+len(s.pulses.walks)+len(s.frames) > 0 {
 		return now
 	}
-	next := min(s.sweepAt, s.disk.retryAt)
+	next := min(s.sweepAt, s.disk.retryAt, s.pulses.at)
 	if len(s.deadlines) > 0 && s.deadlines[0].at < next {
 		next = s.deadlines[0].at
 	}
@@ -146,9 +173,7 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 		}
 		s.putJob(job)
 	}
-	for _, f := range l.frames {
-		s.frame(now, f.from, f.b)
-	}
+	s.takeFrames(now, l.frames)
 	for _, job := range l.fetched {
 		if g := job.group; g.failed == nil {
 			g.guard(func() { g.core.Fetched(job.want.To, job.entries, job.err) })
@@ -158,6 +183,17 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	for _, w := range l.requests {
 		s.request(now, w)
 	}
+}
+
+// takeFrames reads frames until there is enough for one turn. New ones come only
+// when all before them are read.
+func (s *Shard) takeFrames(now smr.Instant, more []frameLetter) {
+	s.frames = append(s.frames, more...)
+	n, items := 0, 0
+	for ; n < len(s.frames) && items < turnItems; n++ {
+		items += s.frame(now, s.frames[n].from, s.frames[n].b)
+	}
+	s.frames = slices.Delete(s.frames, 0, n)
 }
 
 // guard runs f outside of the group's turn, under the same protection.
@@ -176,7 +212,9 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 	if s.sweepAt == smr.Never {
 		s.sweepAt = now.Add(sweepEvery)
 	}
+	g.wake(now, wokenClient)
 	s.activate(g)
+	s.waitFor(g)
 	if w.read {
 		s.metrics.reads.Add(1)
 		if g.reads.count >= s.cfg.RequestsMax {
@@ -201,7 +239,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	w.entry.Origin, w.entry.Request = s.origin, request
-	g.pending = append(g.pending, w)
+	g.pend(w)
 }
 
 func (s *Shard) refuseBusy(w *waiter) {
@@ -212,27 +250,32 @@ func (s *Shard) refuseBusy(w *waiter) {
 // congested says that the log cannot keep up: what would add to it is refused.
 func (s *Shard) congested() bool { return s.log.Buffered() > s.cfg.LogBufferBytesMax }
 
-// frame takes what a peer sent in one of its turns. A frame that cannot be read
-// is dropped from the bad item on, and counted.
-func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) {
+// frame takes what a peer sent in one of its turns, and returns the number of
+// items. A frame that cannot be read is dropped from the bad item on, and counted.
+func (s *Shard) frame(now smr.Instant, from smr.ReplicaID, b []byte) (items int) {
 	s.metrics.frames.Add(1)
 	if s.congested() {
 		s.metrics.droppedFrames.Add(1)
-		return
+		return 0
 	}
+	s.heard(now, from)
 	if _, err := s.reader.Reset(b); err != nil {
 		s.badFrame(from, err)
-		return
+		return 0
 	}
-	for {
+	for ; ; items++ {
 		ok, err := s.reader.Next(&s.item)
 		if err != nil {
 			s.badFrame(from, err)
-			return
+			return items
 		}
 		if !ok {
 			s.item.Clear()
-			return
+			return items
+		}
+		if s.item.Kind == wire.KindPulse {
+			s.pulsed(now, from, s.item.Pulse.Life)
+			continue
 		}
 		s.deliver(now, from, &s.item)
 	}
@@ -251,6 +294,11 @@ func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
 		return
 	}
 	s.activate(g)
+	if it.Kind == wire.KindMessage {
+		g.wokenBy(wokenMessage)
+	} else {
+		g.wake(now, wokenForward)
+	}
 	g.guard(func() {
 		switch it.Kind {
 		case wire.KindMessage:
@@ -318,22 +366,34 @@ func (s *Shard) sweep(now smr.Instant) {
 		s.waiters.remove(w)
 		w.complete(smr.Result{}, ErrOutcomeUnknown)
 	}
-	for _, e := range s.deadlines {
-		g := e.g
-		if g.failed != nil {
-			continue
+	kept := s.waiting[:0]
+	for _, g := range s.waiting {
+		if g.failed == nil {
+			g.reaskReads(now)
+			g.expireReads(now)
+			g.expirePending(now)
+			if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
+				s.activate(g)
+			}
 		}
-		g.reaskReads(now)
-		g.expireReads(now)
-		g.expirePending(now)
-		if g.again || len(g.reads.fresh) > 0 || len(g.pending) > 0 {
-			s.activate(g)
+		if g.waits = g.reads.waiting() || len(g.pending) > 0; g.waits {
+			kept = append(kept, g)
 		}
-		waiting = waiting || g.reads.waiting()
 	}
+	clear(s.waiting[len(kept):])
+	s.waiting = kept
+	waiting = waiting || len(kept) > 0
 	s.sweepAt = smr.Never
 	if waiting {
 		s.sweepAt = now.Add(sweepEvery)
+	}
+}
+
+// waitFor has the sweeps look at a group.
+func (s *Shard) waitFor(g *group) {
+	if !g.waits {
+		g.waits = true
+		s.waiting = append(s.waiting, g)
 	}
 }
 

@@ -105,7 +105,10 @@ func (rt *Runtime) begin(st *starting, now smr.Instant) (*Group, error) {
 	}
 	g.worker = rt.workers[uint64(id)%uint64(len(rt.workers))]
 	s.groups[id] = g
+	s.all = append(s.all, g)
+	s.metrics.groups.Add(1)
 	g.imagesStarted(now)
+	s.follow(now, g)
 	s.deadlines.push(g, g.deadline())
 	s.activate(g)
 	g.publish()
@@ -121,6 +124,7 @@ func (st *starting) newGroup(now smr.Instant) (*group, error) {
 	rc.Group, rc.ID = id, s.id
 	rc.ElectionTimeout, rc.HeartbeatInterval = s.cfg.ElectionTimeout, s.cfg.HeartbeatInterval
 	rc.Seed = mix(s.origin, uint64(id))
+	rc.Rest = !s.cfg.NoRest
 	core, err := raft.New(rc, raft.Start{LogState: st.state, Applied: st.applied}, now, s.without.Core...)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", id, err)
@@ -128,7 +132,7 @@ func (st *starting) newGroup(now smr.Instant) (*group, error) {
 	if !st.known {
 		s.log.Create(id, st.cfg.Members)
 	}
-	g := &group{id: id, shard: s, machine: st.cfg.Machine, images: st.images, core: core, applied: st.applied}
+	g := &group{id: id, shard: s, machine: st.cfg.Machine, images: st.images, core: core, out: &s.output, applied: st.applied}
 	g.reads.lastTicket = mix(s.origin, ^uint64(id)) >> 1
 	g.view.applied.Store(st.applied)
 	return g, nil

@@ -22,6 +22,15 @@ type Stats struct {
 	// already when it went on.
 	Compactions, SnapshotsTaken, SnapshotsInstalled                                     uint64
 	SnapshotBlocksSent, SnapshotBytesSent, SnapshotBytesReceived, SnapshotBlocksResumed uint64
+	// Groups that run here, and how many of them rest now. Rests is how often one
+	// began to; the others count what ended rests: requests of this host's clients,
+	// those of another host's, messages of cores, hosts that were lost or heard
+	// again, and the rest (renewals). PulsesLost and PulsesBack count the times that
+	// another host fell silent, or began anew, and was heard again, while groups
+	// rested with it.
+	Groups, GroupsResting, Rests                               uint64
+	WokenByClient, WokenByForward, WokenByMessage, WokenByHost uint64
+	WokenOtherwise, PulsesLost, PulsesBack                     uint64
 	// Log is the sum over the shards' logs; of SyncTimeMax and SyncTimeLast the
 	// largest.
 	Log wal.Stats
@@ -58,6 +67,16 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.SnapshotBytesSent += m.snapshotBytesSent.Load()
 		st.SnapshotBytesReceived += m.snapshotBytesReceived.Load()
 		st.SnapshotBlocksResumed += m.snapshotBlocksResumed.Load()
+		st.Groups += m.groups.Load()
+		st.GroupsResting += m.groupsResting.Load()
+		st.Rests += m.rests.Load()
+		st.WokenByClient += m.woken[wokenClient].Load()
+		st.WokenByForward += m.woken[wokenForward].Load()
+		st.WokenByMessage += m.woken[wokenMessage].Load()
+		st.WokenByHost += m.woken[wokenHost].Load()
+		st.WokenOtherwise += m.woken[wokenOther].Load()
+		st.PulsesLost += m.pulsesLost.Load()
+		st.PulsesBack += m.pulsesBack.Load()
 		addLog(&st.Log, s.log.Stats())
 	}
 	return st

@@ -58,7 +58,7 @@ func (s *Store) applyBatch(batch []smr.Committed) error {
 		}
 	}
 	results := make([]byte, 0, wanted*resultBytes)
-	s.points.begin()
+	s.points.begin(w.st.revision)
 	for i := range batch {
 		e := &batch[i]
 		if e.Index != w.st.applied+1 {

@@ -46,7 +46,7 @@ func TestPointIsWhatTheStoreHas(t *testing.T) {
 			applyOne(t, s, txnCmd(TxnRequest{Success: []Op{put(k, "in a transaction"), rangeOp(k, "")}}))
 		default:
 			k := []byte(key())
-			if s.points.get(k) != nil {
+			if s.points.get(k, s.Revision()) != nil {
 				hits++
 			}
 			got, err := s.Range(t.Context(), &RangeRequest{Key: k})
@@ -133,26 +133,85 @@ func TestPointCacheRefusesWhatIsOld(t *testing.T) {
 	c := newPointCache(1 << 20)
 	kv := func() *KeyValue { return &KeyValue{Key: []byte("k"), Value: []byte("v")} }
 	before := c.change.Load()
-	c.begin()
+	c.begin(1)
 	c.put(kv(), before)
 	c.put(kv(), c.change.Load())
-	if c.get([]byte("k")) != nil {
+	if c.get([]byte("k"), 1) != nil {
 		t.Error("put in during a change")
 	}
 	c.end()
 	c.put(kv(), before)
-	if c.get([]byte("k")) != nil {
+	if c.get([]byte("k"), 1) != nil {
 		t.Error("put in after a change what was read before it")
 	}
 	noted := c.change.Load()
 	c.put(kv(), noted)
-	if c.get([]byte("k")) == nil {
+	if c.get([]byte("k"), 1) == nil {
 		t.Error("not put in without a change")
 	}
 	c.reset()
 	c.put(kv(), noted)
-	if c.get([]byte("k")) != nil {
+	if c.get([]byte("k"), 1) != nil {
 		t.Error("put in what was read before the store was opened again")
+	}
+}
+
+// (2) While a batch is applied, a reader gets what was the newest before it, and
+// afterwards the newest of the batch; the cache knows both without pebble.
+func TestPointCacheKeepsTheVersionBefore(t *testing.T) {
+	c := newPointCache(1 << 20)
+	key := []byte("k")
+	version := func(rev int64) *KeyValue { return &KeyValue{Key: key, Value: fmt.Append(nil, rev), ModRevision: rev} }
+	want := func(revision, mod int64) {
+		t.Helper()
+		if kv := c.get(key, revision); kv == nil || kv.ModRevision != mod || string(kv.Value) != fmt.Sprint(mod) {
+			t.Errorf("at %d: %v, want the version of %d", revision, kv, mod)
+		}
+	}
+	c.put(version(3), c.change.Load())
+	want(5, 3)
+	c.begin(5)
+	value := version(6)
+	c.write(value)
+	copy(value.Value, "x") // the cache has a copy
+	want(5, 3)
+	c.write(version(8))
+	want(5, 3)
+	want(4, 3) // a reader that was slow
+	c.end()
+	want(9, 8)
+	c.begin(9)
+	c.write(version(10))
+	want(9, 8)
+	if kv := c.get(key, 5); kv != nil {
+		t.Errorf("at 5, which was published two batches ago: %v", kv)
+	}
+	c.remove(key)
+	if kv := c.get(key, 9); kv != nil {
+		t.Errorf("after it was removed: %v", kv)
+	}
+	c.end()
+}
+
+// "Only readers make entries": what is written and not read is given up.
+func TestPointCacheGivesUpTheUnread(t *testing.T) {
+	c := newPointCache(1 << 20)
+	key := []byte("k")
+	c.begin(1)
+	c.write(&KeyValue{Key: key, ModRevision: 2})
+	c.end()
+	if c.get(key, 2) != nil {
+		t.Error("a write has made an entry")
+	}
+	c.put(&KeyValue{Key: key, ModRevision: 2}, c.change.Load())
+	for rev := int64(3); rev < 3+2*pointUnreadMax; rev++ {
+		c.begin(rev - 1)
+		c.write(&KeyValue{Key: key, ModRevision: rev})
+		c.end()
+	}
+	s := c.shard(key)
+	if len(s.young)+len(s.old) != 0 || s.bytes != 0 {
+		t.Errorf("%d and %d entries, %d bytes", len(s.young), len(s.old), s.bytes)
 	}
 }
 
@@ -163,19 +222,19 @@ func TestPointCacheIsBounded(t *testing.T) {
 	c.put(busy, 0)
 	for i := range 10000 {
 		c.put(&KeyValue{Key: fmt.Appendf(nil, "key %d", i), Value: make([]byte, 100)}, 0)
-		if c.get(busy.Key) == nil {
+		if c.get(busy.Key, 1) == nil {
 			t.Fatalf("the busy key is forgotten after %d others", i)
 		}
 	}
 	c.put(&KeyValue{Key: []byte("large"), Value: make([]byte, 64<<10)}, 0)
-	if c.get([]byte("large")) != nil {
+	if c.get([]byte("large"), 1) != nil {
 		t.Error("a value as large as everything was put in")
 	}
 	var held int64
 	for i := range c.shards {
-		for _, g := range []map[string]*KeyValue{c.shards[i].young, c.shards[i].old} {
-			for _, kv := range g {
-				held += pointBytes(kv)
+		for _, g := range []map[string]*point{c.shards[i].young, c.shards[i].old} {
+			for _, p := range g {
+				held += p.bytes()
 			}
 		}
 	}

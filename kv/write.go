@@ -13,7 +13,7 @@ import (
 // writer is what Apply works with: the changes since the last commit to pebble.
 // It belongs to the goroutine in Apply.
 //
-// Invariants: (1) a key that batch changes is in cache, and not in points. (2)
+// Invariants: (1) a key that batch changes is in cache, and points knows of it. (2)
 // committed, if not nil, shows all that is committed. (3) sub changes of the
 // entry at hand are in batch, all at main revision st.revision+1. (4) index has
 // the entry in the index by revision of every version in batch.
@@ -130,6 +130,9 @@ func (s *Store) put(key, value []byte, lease int64) error {
 	w.st.set.add(&l.leaf)
 	w.st.link(&l.leaf)
 	w.st.bytes += l.bytes
+	w.points.write(&KeyValue{
+		Key: key, Value: value, CreateRevision: r.create, ModRevision: at.main, Version: r.version, Lease: lease,
+	})
 	return w.write(key, change{at: at, kind: kindPut, before: before}, keyLen)
 }
 
@@ -149,6 +152,7 @@ func (s *Store) remove(key []byte, l *latest) error {
 	w.st.link(&gone)
 	before := l.at
 	*l = latest{}
+	w.points.remove(key)
 	return w.write(key, change{at: at, kind: kindDelete, before: before}, len(w.rec))
 }
 
@@ -163,7 +167,6 @@ func (w *writer) nextPosition() (position, error) {
 // write adds the version in w.rec, whose key is the first keyLen bytes, and its
 // entry in the index by revision.
 func (w *writer) write(key []byte, c change, keyLen int) error {
-	w.points.remove(key)
 	if err := w.batch.Set(w.rec[:keyLen], w.rec[keyLen:], nil); err != nil {
 		return err
 	}

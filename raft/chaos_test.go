@@ -57,7 +57,7 @@ func (c *cluster) disturb(n *node) {
 			case 0:
 				_ = r.Transfer(c.now, peer)
 			case 1:
-				r.Unreachable(peer)
+				r.Unreachable(c.now, peer)
 			case 2:
 				r.LeaderLost(c.now, peer)
 			case 3:

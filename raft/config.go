@@ -188,6 +188,7 @@ func (r *Raft) ProposeConfiguration(now smr.Instant, target smr.Configuration) e
 			return fmt.Errorf("%w: member %d: witnesses are not supported yet", ErrConfiguration, m.ID)
 		}
 	}
+	r.wake()
 	next := jointOf(active.Configuration, target)
 	if r.off.has(offJoint) {
 		next = cloneConfiguration(target)

@@ -41,6 +41,9 @@ func (r *Raft) random(d time.Duration) time.Duration {
 // timeout, so that no vote is to be given. A leader hears itself while it
 // reaches a quorum.
 func (r *Raft) hearsLeader() bool {
+	if r.rest.on {
+		return true // its host is vouched for
+	}
 	if r.role == Leader {
 		return r.now < r.quorumHeard().Add(r.cfg.ElectionTimeout)
 	}
@@ -52,6 +55,7 @@ func (r *Raft) hearsLeader() bool {
 func (r *Raft) Campaign(now smr.Instant) {
 	r.at(now)
 	if r.role != Leader && r.mayStand() {
+		r.wake()
 		r.campaign()
 	}
 	r.check()
@@ -67,6 +71,7 @@ func (r *Raft) LeaderLost(now smr.Instant, leader smr.ReplicaID) {
 	if r.role == Leader || leader == 0 || r.leader != leader {
 		return
 	}
+	r.wake()
 	r.leader = 0
 	r.election.lostUntil = r.now.Add(r.cfg.ElectionTimeout)
 	r.standSoon(0)

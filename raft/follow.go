@@ -154,6 +154,7 @@ func (r *Raft) stepHeartbeat(m *Message) {
 	}
 	f.round, f.beatOwed = m.Round, true
 	f.gap = m.Index > f.matched
+	r.restWith(m)
 }
 
 // commitTo moves the commit index forward.
@@ -191,7 +192,7 @@ func (r *Raft) takeAnswers() {
 		r.sendTo(r.leader, Message{Type: MsgAppendReply, Index: ack})
 	}
 	if f.beatOwed {
-		m := Message{Type: MsgHeartbeatReply, Round: f.round, Index: ack}
+		m := Message{Type: MsgHeartbeatReply, Round: f.round, Index: ack, Rest: r.rest.on}
 		if f.gap {
 			m.Reject, m.ConflictIndex = true, f.matched+1
 		}

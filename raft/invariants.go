@@ -45,6 +45,7 @@ type checked struct {
 //	(10) a follower's acknowledged <= matched, and commit <= matched
 //	(11) a leader's followers: match < next <= last+1
 //	(12) nothing waits at the gate that speaks of another term
+//	(13) what rests has nothing left to do (Z1 to Z4, beside rest)
 //
 // Those beside the types are checked by checkAll, in tests.
 func (r *Raft) check() {
@@ -81,6 +82,9 @@ func (r *Raft) check() {
 				r.fail(11, "replica %d: match %d, next %d, mark %d", p.id, p.match, p.next, p.mark)
 			}
 		}
+	}
+	if r.rest.on {
+		r.checkRest()
 	}
 	if c.paranoid {
 		r.checkAll()

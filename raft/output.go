@@ -68,7 +68,7 @@ func (r *Raft) Take(out *Output) {
 		r.advanceCommit() // before the write, so that the write carries it
 	}
 	r.takeWrite(out)
-	if r.role == Leader {
+	if r.role == Leader && !r.rest.on {
 		if r.off.has(offSync) {
 			r.advanceCommit()
 		}
@@ -77,6 +77,7 @@ func (r *Raft) Take(out *Output) {
 		r.takeAppends(out)
 		r.takeReads(out)
 		r.takeTransfer(out)
+		r.takeRest()
 	}
 	r.takeAnswers()
 	if r.gateOpen() {

@@ -53,6 +53,11 @@ type progress struct {
 	told uint64
 	// round is the newest round of heartbeats that the member has answered.
 	round uint64
+	// rested is the newest round that it has answered at rest.
+	rested uint64
+	// silent: its host is known not to be reached, and nothing has come from it
+	// since. A leader rests without it.
+	silent bool
 	// heard is when the member was last heard in this term.
 	heard  smr.Instant
 	window window
@@ -66,7 +71,7 @@ type progress struct {
 // lead prepares for leading: everything is to be found out.
 func (p *progress) lead(last uint64, now smr.Instant) {
 	p.probe(0, last+1)
-	p.match, p.told, p.round, p.heard = 0, 0, 0, now
+	p.match, p.told, p.round, p.rested, p.heard, p.silent = 0, 0, 0, 0, now, false
 }
 
 // probe falls back to sending one append at a time from next on.

@@ -26,6 +26,7 @@ type Raft struct {
 	election election
 	lead     leading
 	follow   following
+	rest     rest
 	catch    catchUp
 	apply    applying
 	reads    reads
@@ -95,6 +96,7 @@ func (r *Raft) Step(now smr.Instant, m *Message) {
 	if m.To != r.cfg.ID || m.Group != r.cfg.Group || m.From == 0 || m.From == r.cfg.ID {
 		return
 	}
+	r.disturbedBy(m)
 	if m.Type == MsgSuffixAsk {
 		r.stepSuffixAsk(m)
 	} else if m.Type == MsgSuffix {
@@ -180,6 +182,7 @@ func (r *Raft) becomeFollower(term uint64, leader smr.ReplicaID) {
 		r.stopLeading()
 	}
 	r.role = Follower
+	r.rest.calm, r.rest.round = 0, 0
 	if term > r.hard.Term {
 		r.setTerm(term, 0)
 	}
@@ -206,6 +209,10 @@ func (r *Raft) Tick(now smr.Instant) {
 	if r.now >= r.apply.retryAt {
 		r.apply.retryAt = smr.Never
 	}
+	r.tickRest()
+	if r.rest.on {
+		return // it was something else
+	}
 	if r.role == Leader {
 		r.tickLeader()
 	} else if r.now >= r.election.deadline && r.mayStand() {
@@ -218,6 +225,8 @@ func (r *Raft) Tick(now smr.Instant) {
 func (r *Raft) Deadline() smr.Instant {
 	d := r.apply.retryAt
 	switch {
+	case r.rest.on:
+		d = min(d, r.rest.until)
 	case r.role == Leader:
 		d = min(d, r.lead.deadline(r))
 	case r.mayStand():
@@ -268,6 +277,10 @@ func (r *Raft) State() State {
 	}
 }
 
+// Configuration returns the configuration in force. It shares the core's memory:
+// it is valid until the next call, and is not to be changed.
+func (r *Raft) Configuration() smr.Configuration { return r.members.active().Configuration }
+
 // Status returns everything that people and tests want to see. It allocates.
 func (r *Raft) Status() Status {
 	s := Status{
@@ -275,7 +288,7 @@ func (r *Raft) Status() Status {
 		HardState: r.hard.HardState,
 		First:     r.log.snapshot.Index + 1, Last: r.log.last, LastTerm: r.log.lastTerm(),
 		Persisted: r.log.persisted, Applied: r.apply.applied,
-		Configuration: cloneConfiguration(r.members.active().Configuration),
+		Configuration: cloneConfiguration(r.members.active().Configuration), Resting: r.rest.on,
 	}
 	if r.role != Leader {
 		return s
@@ -284,7 +297,7 @@ func (r *Raft) Status() Status {
 		p := &r.members.peers[i]
 		s.Progress = append(s.Progress, ProgressStatus{
 			ID: p.id, Match: p.match, Next: p.next, State: p.stateName(), Inflight: p.window.bytes,
-			Active: p.id == r.cfg.ID || r.now < p.heard.Add(r.cfg.ElectionTimeout),
+			Active: p.id == r.cfg.ID || r.hears(r.now, p),
 		})
 	}
 	return s

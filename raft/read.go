@@ -47,6 +47,7 @@ func (r *Raft) ReadIndex(now smr.Instant, t uint64) error {
 	case len(r.reads.tickets) >= r.cfg.ReadTicketsMax:
 		return ErrBusy
 	}
+	r.wake()
 	r.reads.tickets = append(r.reads.tickets, ticket{ticket: t})
 	return nil
 }

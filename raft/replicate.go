@@ -52,7 +52,7 @@ func (r *Raft) becomeLeader() {
 
 func (r *Raft) stopLeading() {
 	r.reads.failAll()
-	r.lead = leading{}
+	r.lead, r.rest = leading{}, rest{}
 	for i := range r.members.peers {
 		r.members.peers[i].fetched = nil
 	}
@@ -79,6 +79,7 @@ func (r *Raft) Propose(now smr.Instant, entries []smr.Entry) error {
 	case r.lead.transferee != 0:
 		return ErrTransferring
 	}
+	r.wake()
 	bytes := 0
 	for i := range entries {
 		if entries[i].Kind == smr.KindConfiguration {
@@ -138,6 +139,9 @@ func (r *Raft) stepFromFollower(m *Message) {
 	p.heard = r.now
 	if m.Type == MsgHeartbeatReply {
 		p.round = max(p.round, min(m.Round, r.reads.round))
+		if m.Rest {
+			p.rested = max(p.rested, min(m.Round, r.reads.round))
+		}
 	} else if m.Reject {
 		r.stepReject(p, m)
 		return
@@ -186,10 +190,15 @@ func (r *Raft) nextAfter(m *Message) uint64 {
 }
 
 // Unreachable says that the connection to peer broke: what was sent last may be
-// lost, so a leader finds out anew where the peer's log ends.
-func (r *Raft) Unreachable(peer smr.ReplicaID) {
-	if p := r.members.peer(peer); r.role == Leader && p != nil && p.state == replicating {
-		p.probe(p.match, p.match+1)
+// lost, so a leader finds out anew where the peer's log ends. A leader that rests
+// goes on without the peer if it can, until Reachable.
+func (r *Raft) Unreachable(now smr.Instant, peer smr.ReplicaID) {
+	r.at(now)
+	if p := r.members.peer(peer); r.role == Leader && p != nil {
+		r.fellSilent(p)
+		if p.state == replicating {
+			p.probe(p.match, p.match+1)
+		}
 	}
 	r.check()
 }
@@ -302,6 +311,7 @@ func (r *Raft) takeHeartbeats(out *Output, round bool) {
 	if !due && !round {
 		return
 	}
+	mark := due && r.markRest()
 	for i := range r.members.peers {
 		p := &r.members.peers[i]
 		if p.id == r.cfg.ID || !due && !isVoter(p.role) && !isVoter(p.old) {
@@ -309,7 +319,11 @@ func (r *Raft) takeHeartbeats(out *Output, round bool) {
 		}
 		commit := min(r.hard.Commit, p.match)
 		p.told = max(p.told, commit)
-		r.emit(out, Message{Type: MsgHeartbeat, To: p.id, Round: r.reads.round, Index: p.mark, Commit: commit})
+		m := Message{Type: MsgHeartbeat, To: p.id, Round: r.reads.round, Index: p.mark, Commit: commit}
+		if mark {
+			m.Rest, m.Index, m.LogTerm = true, r.log.last, r.log.lastTerm()
+		}
+		r.emit(out, m)
 		if !due {
 			continue
 		}

@@ -410,7 +410,7 @@ func TestUnreachableFallsBackToProbing(t *testing.T) {
 	s := streaming(t, nil)
 	_ = s.propose(3)
 	s.take()
-	s.Unreachable(2)
+	s.Unreachable(at(0), 2)
 	o := s.take()
 	if a := ofType(o, MsgAppend); len(a) != 1 || a[0].Index != 1 || len(a[0].Entries) != 3 {
 		t.Fatalf("a probe from what is acknowledged: %+v", o.Messages)

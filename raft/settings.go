@@ -26,11 +26,15 @@ func (c *Config) complete() error {
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
 	orDefault(&c.TailBytesMax, 16<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
+	orDefault(&c.RestRenewal, 400*c.ElectionTimeout)
 	if c.ID == 0 || c.Group == 0 {
 		return fmt.Errorf("%w: ID %d and Group %d must not be zero", ErrConfig, c.ID, c.Group)
 	}
 	if c.HeartbeatInterval <= 0 || c.ElectionTimeout < 2*c.HeartbeatInterval {
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
+	}
+	if c.RestRenewal < 2*c.ElectionTimeout {
+		return fmt.Errorf("%w: RestRenewal of %v must be at least twice the ElectionTimeout of %v", ErrConfig, c.RestRenewal, c.ElectionTimeout)
 	}
 	for _, limit := range []struct {
 		name  string

@@ -78,6 +78,7 @@ func (r *Raft) Restored(now smr.Instant, meta smr.SnapshotMeta) bool {
 	if meta.Index <= r.follow.matched {
 		return false // the leader's log has another entry there: no image of its group
 	}
+	r.wake()
 	meta.Configuration = cloneConfiguration(meta.Configuration)
 	r.log.restore(meta, r.hard.Commit)
 	r.members.history = []configurationAt{{meta.Index, meta.Configuration}}
@@ -93,7 +94,7 @@ func (r *Raft) Restored(now smr.Instant, meta smr.SnapshotMeta) bool {
 // the last election timeout: a snapshot for it would not be sent in vain.
 func (r *Raft) Heard(now smr.Instant, id smr.ReplicaID) bool {
 	p := r.members.peer(id)
-	return r.role == Leader && p != nil && now < p.heard.Add(r.cfg.ElectionTimeout)
+	return r.role == Leader && p != nil && r.hears(now, p)
 }
 
 // LeastMatch returns how far the log of the furthest-back member is known to
@@ -107,7 +108,7 @@ func (r *Raft) LeastMatch(now smr.Instant) uint64 {
 	}
 	for i := range r.members.peers {
 		p := &r.members.peers[i]
-		if p.id != r.cfg.ID && p.state != snapshotting && now < p.heard.Add(r.cfg.ElectionTimeout) {
+		if p.id != r.cfg.ID && p.state != snapshotting && r.hears(now, p) {
 			least = min(least, p.match)
 		}
 	}

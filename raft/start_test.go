@@ -132,7 +132,7 @@ func TestFetchForAFollower(t *testing.T) {
 	if s.log.bytes() > 3*smr.EntryOverhead || s.log.first != 9 {
 		t.Fatalf("the tail holds [%d, %d) of %d bytes", s.log.first, s.log.next, s.log.bytes())
 	}
-	s.Unreachable(3)
+	s.Unreachable(at(0), 3)
 	s.take()
 	if o := s.take(); len(o.Messages)+len(o.Fetches) != 0 {
 		t.Fatalf("one probe at a time: %+v", o)

@@ -17,6 +17,7 @@ func (r *Raft) Transfer(now smr.Instant, to smr.ReplicaID) error {
 	case p == nil || p.role != smr.Voter || to == r.cfg.ID:
 		return ErrUnknownReplica
 	}
+	r.wake()
 	if r.lead.transferee == 0 {
 		r.lead.transferee, r.lead.toldToLead = to, false
 		r.lead.transferAt = r.now.Add(r.cfg.ElectionTimeout)

@@ -31,11 +31,13 @@ const (
 	// Round (thesis §6.4). Its Commit never exceeds the follower's match. Index
 	// is what the leader had sent to the follower one heartbeat before: one that
 	// knows of less has lost an append. With Round zero it only moves the commit
-	// index and is not answered.
+	// index and is not answered. With Rest set, (Index, LogTerm) is where the
+	// leader's log ends: see rest.
 	MsgHeartbeat MessageType = 7
 	// MsgHeartbeatReply returns Round. Index acknowledges as MsgAppendReply's
 	// does. Reject says that an append was lost: ConflictIndex is the first
-	// index that the follower does not know to match.
+	// index that the follower does not know to match. Rest says that the follower
+	// rests.
 	MsgHeartbeatReply MessageType = 8
 	// MsgTimeoutNow tells a follower to stand for election at once (thesis
 	// §3.10).
@@ -84,6 +86,8 @@ type Message struct {
 	// Force marks a vote request of a leadership transfer, which is answered
 	// although a leader is heard (thesis §4.2.3).
 	Force bool
+	// Rest marks the heartbeats that let a group rest, and their answers.
+	Rest bool
 	// Entries of an append. Their Data may share the memory of the frame that
 	// they came in.
 	Entries []smr.Entry
@@ -142,6 +146,15 @@ type Config struct {
 	// ReadTicketsMax bounds the read tickets that wait for an answer. Default
 	// 4096. Past it ReadIndex returns ErrBusy.
 	ReadTicketsMax int
+
+	// Rest lets the group rest when nothing happens in it: no timer runs and no
+	// message is sent. Whoever sets it must vouch for the hosts of the members, and
+	// call LeaderLost, Unreachable and Reachable when one falls silent or is heard
+	// again. Default: not.
+	Rest bool
+	// RestRenewal is how often a leader renews a rest, at most; a follower that
+	// was not renewed for three times as long wakes. Default 400 ElectionTimeouts.
+	RestRenewal time.Duration
 }
 
 // Start is what a replica knows when it begins.
@@ -228,6 +241,7 @@ type Status struct {
 	Persisted     uint64
 	Applied       uint64
 	Configuration smr.Configuration
+	Resting       bool
 	Progress      []ProgressStatus // leader only, in the configuration's order
 }
 

@@ -73,7 +73,11 @@ func newClient(seed uint64, number int, electionTimeout time.Duration) *client {
 }
 
 func (w *world) wake(c *client, d time.Duration, k what) {
-	w.queue.push(occurrence{at: w.now.Add(d), what: k, ref: int32(c.number), life: c.serial})
+	at := w.now.Add(d)
+	if k == whatClient {
+		at = w.calmed(&w.features, at)
+	}
+	w.queue.push(occurrence{at: at, what: k, ref: int32(c.number), life: c.serial})
 }
 
 // clientActs begins a client's next call, goes on with one, or gives one up.

@@ -19,9 +19,10 @@ type common struct {
 	history history
 	nemesis source
 
-	phase    phase
-	healedAt smr.Instant
-	core     uint // bit per slot: the replicas that are healed
+	phase     phase
+	healedAt  smr.Instant
+	core      uint // bit per slot: the replicas that are healed
+	concluded bool // what must hold at the end has been checked
 	// commandIDs counts the commands that clients have made.
 	commandIDs uint64
 
@@ -41,10 +42,11 @@ const (
 	phaseChaos phase = iota
 	phaseHealed
 	phaseQuiet // clients have stopped; the core must converge
+	phaseDeath // a leader has died, and nobody asks for anything
 	phaseOver
 )
 
-func (p phase) String() string { return [...]string{"chaos", "healed", "quiet", "over"}[p] }
+func (p phase) String() string { return [...]string{"chaos", "healed", "quiet", "death", "over"}[p] }
 
 func newCommon(seed uint64, o *Options) common {
 	return common{ledger: newLedger(o.Skip), seed: seed, tracer: o.Tracer, nemesis: fork(seed, 2), digest: mix64(seed)}

@@ -83,7 +83,7 @@ var chaosMarks = []Mark{
 	MarkElection, MarkLeaderStepDown, MarkLost, MarkCutFull, MarkCutPartial, MarkCutOneWay, MarkCutFlapping,
 	MarkCutLeader, MarkCutShape, MarkCrash, MarkCrashAll, MarkHunted, MarkPause, MarkClockJump, MarkStall, MarkReplay,
 	MarkDurableMachine, MarkWrite, MarkWriteReplaced, MarkUnknown, MarkRead, MarkReadFailed, MarkHealedCore,
-	MarkOutsiderSpeaks, MarkOutsiderHears, MarkCrashMidSync,
+	MarkOutsiderSpeaks, MarkOutsiderHears, MarkCrashMidSync, MarkRest, MarkWoken, MarkPulseLost, MarkPulseBack, MarkDeathAtRest,
 }
 
 func TestCoreSeeds(t *testing.T) {
@@ -91,6 +91,7 @@ func TestCoreSeeds(t *testing.T) {
 		MarkTermRaised, MarkTruncation, MarkAppendRejected, MarkVoteRefused, MarkBatchAppend, MarkDuplicated, MarkReordered,
 		MarkCrashLostWrite, MarkCrashKeptWrite, MarkFetchFollower, MarkFetchSelf, MarkSnapshotNeeded, MarkRestored,
 		MarkCompacted, MarkBusy, MarkNotLeader, MarkOffer, MarkSuffix, MarkSuffixTaken, MarkHealedStar,
+		MarkPulseNewLife,
 	}, chaosMarks...))
 }
 
@@ -98,6 +99,7 @@ func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
 		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
+		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
 	}, chaosMarks...))
 }
 
@@ -114,7 +116,7 @@ func TestQuiet(t *testing.T) {
 		for _, f := range r.Failures {
 			t.Errorf("%v seed %d: %v", mode, f.Seed, f.Violation)
 		}
-		for _, m := range []Mark{MarkCrash, MarkLost, MarkCutFull, MarkPause} {
+		for _, m := range []Mark{MarkCrash, MarkLost, MarkCutFull, MarkPause, MarkPulseLost} {
 			if r.Marks[m] != 0 {
 				t.Errorf("%v: a quiet world hit %v", mode, m)
 			}

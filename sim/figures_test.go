@@ -207,6 +207,7 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		"durable-image":     seeds + ", lab: compaction",
 		"image-sync":        seeds + ", lab: snapshot-transfer",
 		"image-marker":      seeds + ", lab: snapshot-order",
+		"pulse":             seeds,
 		"pre-vote":          "TestPreVoteKeepsAHealthyLeader",
 		"leader-heard":      "TestVotersThatHearALeaderIgnoreVotes",
 		"randomisation":     "TestFixedTimeoutsSplitVotesForEver",

@@ -33,7 +33,11 @@ func (w *fullWorld) clientActs(o *occurrence) {
 }
 
 func (w *fullWorld) wake(c *fullClient, d time.Duration, k what) {
-	w.queue.push(occurrence{at: w.now.Add(d), what: k, ref: int32(c.number), life: c.serial})
+	at := w.now.Add(d)
+	if k == whatClient && c.call.stage == stageIdle {
+		at = w.calmed(&w.features, at)
+	}
+	w.queue.push(occurrence{at: at, what: k, ref: int32(c.number), life: c.serial})
 }
 
 // ask begins a call at the client's host, or looks for a host that runs.

@@ -125,7 +125,7 @@ func (h *simHost) config() host.Config {
 		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: vfs.NewFault(h.mem, h, nil),
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
-		Snapshots: h.snapshots(), Raft: f.config(), Logger: slog.New(&ear{h: h}),
+		Snapshots: h.snapshots(), Raft: f.config(), NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
 	}
 }
 
@@ -400,6 +400,7 @@ func (h *simHost) close() {
 	}
 	s := h.rt.Stats()
 	h.w.snapshotMarks(&s)
+	h.w.restMarks(h)
 	h.w.marks[MarkForwarded] += s.Forwarded
 	h.w.marks[MarkReproposed] += s.Reproposed
 	h.w.marks[MarkSegment] += uint64(s.Log.Recycled)

@@ -260,6 +260,8 @@ func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
 		case wire.KindMessage:
 			m := raft.Message(item.Message)
 			e.Message, e.Term, e.Index = &m, m.Term, m.Index
+		case wire.KindPulse:
+			e.Text = fmt.Sprintf("pulse of life %x", item.Pulse.Life)
 		case wire.KindForward:
 			e.Text = fmt.Sprintf("forward of %d, term %d", len(item.Forward.Entries), item.Forward.Term)
 		case wire.KindForwardReject:

@@ -168,7 +168,7 @@ func runFull(seed uint64, o *Options) (Result, error) {
 		return Result{}, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	w.happen(w.dispatch)
-	if w.found == nil {
+	if w.found == nil && !w.concluded {
 		w.guarded(w.checkEnd)
 	}
 	for _, h := range w.hosts {

@@ -28,6 +28,12 @@ func (w *world) nextPhase() {
 	case phaseQuiet:
 		w.checkProgress()
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(convergeBound) + w.lag()), what: whatPhase})
+	case phaseDeath:
+		if !w.killLeader() {
+			w.phase = phaseOver
+		}
+	case phaseOver:
+		w.checkSuccessor()
 	}
 	w.trace(Event{Kind: EventPhase, Text: w.phase.String()})
 }

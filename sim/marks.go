@@ -80,6 +80,16 @@ const (
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
+	MarkRest
+	MarkWoken
+	MarkWokenByClient
+	MarkWokenByForward
+	MarkWokenByMessage
+	MarkWokenByHost
+	MarkPulseLost
+	MarkPulseBack
+	MarkPulseNewLife
+	MarkDeathAtRest
 	markCount
 )
 
@@ -95,6 +105,8 @@ var markNames = [markCount]string{
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
+	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
+	"death-at-rest",
 }
 
 func (m Mark) String() string { return markNames[m] }

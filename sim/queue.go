@@ -37,6 +37,8 @@ const (
 	whatClient
 	whatDeadline
 	whatPhase
+	whatPulse  // a replica of the core world says that it lives
+	whatPulsed // it hears one of another
 	// Of the full world alone.
 	whatLoop     // part ref of a host takes a turn
 	whatPeerDown // a host notices that its connection to ref broke

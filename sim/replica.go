@@ -27,6 +27,11 @@ type replica struct {
 	machine machine
 	clock   clock
 
+	// listening stands in for its host; resting is whether the core rested after
+	// its last turn.
+	listening listening
+	resting   bool
+
 	turnDue     bool
 	tickAt      smr.Instant
 	pausedUntil smr.Instant
@@ -104,6 +109,7 @@ func (w *world) restart(r *replica) {
 	r.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
 	r.turnDue, r.tickAt, r.pausedUntil, r.applying = false, smr.Never, 0, false
 	r.backlog, r.waiters, r.tickets, r.fetches = r.backlog[:0], r.waiters[:0], r.tickets[:0], r.fetches[:0]
+	r.listening, r.resting = listening{}, false
 	cfg := w.features.config()
 	cfg.ID, cfg.Seed = r.id, w.clockR.next()
 	start := raft.Start{LogState: d.log.state(d.hs, w.features.tailOnRestart), Applied: max(r.machine.applied, d.log.start.Index)}
@@ -116,6 +122,12 @@ func (w *world) restart(r *replica) {
 	r.state = core.State()
 	w.note(0xa1, uint64(r.id), r.hs.Term, r.log.last())
 	w.trace(Event{Kind: EventRestart, Replica: r.id, Term: r.hs.Term, Index: r.log.last()})
+	for i := range r.listening {
+		r.listening[i].heard = w.local(r)
+	}
+	if w.features.rest && !w.unvouched {
+		w.queue.push(occurrence{at: w.now, what: whatPulse, who: uint8(r.slot), life: r.life})
+	}
 	w.touch(r)
 }
 
@@ -191,6 +203,7 @@ func (w *world) turn(r *replica) {
 		r.state = r.core.State()
 		w.takeLog(r, o, &before)
 		w.takeRole(r, &before)
+		w.takeRest(r, &before)
 		w.takeCommit(r, &before)
 		for i := range o.Messages {
 			w.checkMessage(r, &o.Messages[i])

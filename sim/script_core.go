@@ -167,7 +167,7 @@ func (d *scriptCore) notice(id, peer smr.ReplicaID) {
 		return
 	}
 	r.core.LeaderLost(d.local(r), peer)
-	r.core.Unreachable(peer)
+	r.core.Unreachable(d.local(r), peer)
 	d.touch(r)
 }
 

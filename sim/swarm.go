@@ -46,6 +46,11 @@ type features struct {
 	uncommittedBytes int
 	tailOnRestart    int
 	quiet            bool // no faults at all
+	// rest: groups rest; renewed that often. In the first calmFor of each calmEvery
+	// no client asks for anything.
+	rest               bool
+	restRenewal        time.Duration
+	calmFor, calmEvery time.Duration
 	// star: the core is healed as a star alone. The others see its middle, which
 	// is the only one that can lead, and whose log may be an old one
 	// (constrained election).
@@ -95,6 +100,8 @@ func drawFeatures(seed uint64, o *Options) features {
 	if own := fork(seed, 9); own.permille(250) {
 		f.drawStar(&own)
 	}
+	own := fork(seed, 11)
+	f.drawRest(&own)
 	if o.Quiet {
 		f.quieten()
 	}
@@ -245,5 +252,7 @@ func (f *features) config() raft.Config {
 		CommittedBytesMax:    f.committedBytes,
 		ApplyBacklogBytesMax: f.backlogBytes,
 		UncommittedBytesMax:  f.uncommittedBytes,
+		Rest:                 f.rest,
+		RestRenewal:          f.restRenewal,
 	}
 }

@@ -60,6 +60,10 @@ func TestSwitches(t *testing.T) {
 		// star has no leader while its middle has an old log.
 		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
 		{"election-catch-up/hosts", Full, "election-catch-up", nil, []Class{Liveness}, 200},
+		// A group that rests while nobody vouches for its leader's host never finds
+		// out that it died.
+		{"pulse", Core, "pulse", nil, []Class{Liveness}, 100},
+		{"pulse/hosts", Full, "pulse", nil, []Class{Liveness}, 100},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && c.seeds > 200 {

@@ -18,6 +18,7 @@ var hostSwitches = []raft.Switch{
 	{Name: "durable-image", Meaning: "the log is freed only up to what a durable state contains (Raft §7; whole hosts alone)"},
 	{Name: "image-sync", Meaning: "a snapshot is synced before it has its name (whole hosts alone)"},
 	{Name: "image-marker", Meaning: "that the log begins at a snapshot is on disk before the state is exchanged for it (whole hosts alone)"},
+	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
 // Protections lists what Options.Without can switch off.
@@ -42,6 +43,8 @@ func protections(names []string) (host.Protections, error) {
 			p.ImageSync = true
 		case "image-marker":
 			p.ImageMarker = true
+		case "pulse":
+			p.Pulse = true
 		case "sync":
 			p.Sync = true
 		default:
@@ -57,6 +60,7 @@ func protections(names []string) (host.Protections, error) {
 
 // coreOptions are the options of the cores of the core world.
 func coreOptions(names []string) ([]raft.Option, error) {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "pulse" }) // the world's own
 	for _, name := range names {
 		if slices.ContainsFunc(hostSwitches, func(s raft.Switch) bool { return s.Name == name }) {
 			return nil, fmt.Errorf("%q is a protection of whole hosts, which the core world does not have", name)

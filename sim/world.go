@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/raft"
@@ -31,6 +32,8 @@ type world struct {
 	// maxCommit is the highest commit index of any replica so far, all of which
 	// a quorum had persisted.
 	maxCommit uint64
+	// unvouched: nobody sends pulses.
+	unvouched bool
 }
 
 func newWorld(seed uint64, o *Options) (*world, error) {
@@ -50,6 +53,7 @@ func newWorld(seed uint64, o *Options) (*world, error) {
 		lossPermille: f.lossPermille, dupPermille: f.dupPermille, slowPermille: f.slowPermille, slowMax: f.slowMax,
 	}
 	var err error
+	w.unvouched = slices.Contains(o.Without, "pulse")
 	if w.options, err = coreOptions(o.Without); err != nil {
 		return nil, err
 	}
@@ -80,7 +84,7 @@ func newWorld(seed uint64, o *Options) (*world, error) {
 // run lets the world happen until it is over or a violation is found.
 func (w *world) run() {
 	w.happen(w.dispatch)
-	if w.found == nil {
+	if w.found == nil && !w.concluded {
 		w.guarded(w.checkEnd)
 	}
 }
@@ -152,6 +156,10 @@ func (w *world) dispatch(o *occurrence) {
 		w.fetched(r, o.ref)
 	case whatImageDone:
 		w.imageDone(r, o.ref)
+	case whatPulse:
+		w.pulse(r)
+	case whatPulsed:
+		w.pulsed(r, o.ref)
 	}
 }
 

@@ -110,6 +110,9 @@ func (it *Item) decode(kind ItemKind, body []byte) (known, ok bool) {
 		b := d.Byte()
 		r.OK = b == 1
 		ok = r.Group != 0 && b <= 1
+	case KindPulse:
+		it.Pulse.Life = d.Uvarint()
+		ok = it.Pulse.Life != 0
 	case KindSnapshotOffer, KindSnapshotFetch, KindSnapshotBlock, KindSnapshotStatus:
 		ok = it.decodeSnapshot(kind, &d)
 	default:
@@ -131,6 +134,7 @@ func decodeMessage(d *smr.Decoder, m *raft.Message) bool {
 	}
 	m.Reject = flags&flagReject != 0
 	m.Force = flags&flagForce != 0
+	m.Rest = flags&flagRest != 0
 	// A field that is named is not zero: so there is one encoding of a message.
 	ok := present(d, flags&flagIndex, &m.Index) &&
 		present(d, flags&flagLogTerm, &m.LogTerm) &&

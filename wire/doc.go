@@ -30,6 +30,7 @@
 //	0x004   commit                 0x080   force (no bytes)
 //	0x008   round                  0x100   entries: number varint, then each
 //	0x010   reject (no bytes)              as package smr encodes an entry
+//	                               0x200   rest (no bytes)
 //
 //	body of a forward (kind 2):        group | term | number of entries | entries
 //	body of a forward reject (kind 3): group | term | reason byte | origin |
@@ -41,6 +42,7 @@
 //	body of a snapshot fetch (kind 7): group | index | id | first | count
 //	body of a snapshot block (kind 8): group | index | id | number | data
 //	body of a snapshot status (kind 9): group | term | state byte | index | have
+//	body of a pulse (kind 10):         life
 //
 // # How it may change
 //

@@ -18,8 +18,9 @@ const (
 	flagConflictTerm
 	flagForce
 	flagEntries
+	flagRest
 
-	flagsAll = flagEntries<<1 - 1
+	flagsAll = flagRest<<1 - 1
 )
 
 // itemHeadBytes is the size of an item's kind and length.
@@ -86,6 +87,7 @@ func messageFlags(m *raft.Message) uint16 {
 	set(flagConflictTerm, m.ConflictTerm != 0)
 	set(flagForce, m.Force)
 	set(flagEntries, len(m.Entries) != 0)
+	set(flagRest, m.Rest)
 	return flags
 }
 
@@ -135,6 +137,14 @@ func AppendForwardReject(dst []byte, f *ForwardReject) []byte {
 	for _, r := range f.Requests {
 		dst = binary.AppendUvarint(dst, r)
 	}
+	return end(dst, at)
+}
+
+// AppendPulse appends a host's sign of life.
+func AppendPulse(dst []byte, p *Pulse) []byte {
+	at := len(dst)
+	dst = begin(dst, KindPulse)
+	dst = binary.AppendUvarint(dst, p.Life)
 	return end(dst, at)
 }
 

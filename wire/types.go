@@ -30,6 +30,8 @@ const (
 	KindSnapshotBlock ItemKind = 8
 	// KindSnapshotStatus tells the leader how it goes.
 	KindSnapshotStatus ItemKind = 9
+	// KindPulse says that the sender's shard lives.
+	KindPulse ItemKind = 10
 )
 
 // Forward carries proposals of a replica that does not lead to the one that
@@ -86,6 +88,14 @@ type ReadReply struct {
 	OK bool
 }
 
+// Pulse is what hosts vouch for one another by, for all groups of a shard that
+// rest: see package host.
+type Pulse struct {
+	// Life names the life of the sender's shard, never zero. Another one than
+	// before says that the host has begun anew.
+	Life uint64
+}
+
 // Item is one item of a frame. Kind says which of the other fields is set; the
 // rest holds what earlier calls of Next left there.
 //
@@ -99,6 +109,7 @@ type Item struct {
 	ForwardReject ForwardReject
 	ReadAsk       ReadAsk
 	ReadReply     ReadReply
+	Pulse         Pulse
 
 	SnapshotOffer  SnapshotOffer
 	SnapshotFetch  SnapshotFetch

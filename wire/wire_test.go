@@ -45,6 +45,9 @@ var golden = []struct {
 	}}},
 		"01 12000000 0c 6b01 01 03 01 03 09 01 04 0a 02 01" +
 			"00 00 0a 02 00"},
+	{"heartbeat that lets a group rest", Item{Kind: KindMessage, Message: raft.Message{Type: raft.MsgHeartbeat, Group: 7, From: 1, To: 2, Term: 3, Index: 12, LogTerm: 2, Commit: 12, Round: 9, Rest: true}},
+		"01 0b000000 07 0f02 07 01 02 03 0c 02 0c 09"},
+	{"pulse", Item{Kind: KindPulse, Pulse: Pulse{Life: 300}}, "0a 02000000 ac02"},
 	{"forward", Item{Kind: KindForward, Forward: Forward{Group: 200, Term: 2, Entries: []smr.Entry{{Kind: smr.KindCommand, Origin: 5, Request: 6, Data: []byte{0xff}}}}},
 		"02 0c000000 c801 02 01 01 01 00 00 05 06 01 ff"},
 	{"forward reject", Item{Kind: KindForwardReject, ForwardReject: ForwardReject{Group: 1, Term: 2, Reason: RejectBusy, Origin: 5, Requests: []uint64{6, 128}}},
@@ -65,6 +68,8 @@ func appendItem(dst []byte, it *Item) []byte {
 		return AppendReadAsk(dst, &it.ReadAsk)
 	case KindReadReply:
 		return AppendReadReply(dst, &it.ReadReply)
+	case KindPulse:
+		return AppendPulse(dst, &it.Pulse)
 	case KindSnapshotOffer:
 		return AppendSnapshotOffer(dst, &it.SnapshotOffer)
 	case KindSnapshotFetch:
@@ -102,6 +107,8 @@ func only(it *Item) Item {
 		out.ReadAsk = it.ReadAsk
 	case KindReadReply:
 		out.ReadReply = it.ReadReply
+	case KindPulse:
+		out.Pulse = it.Pulse
 	case KindSnapshotOffer:
 		out.SnapshotOffer = it.SnapshotOffer
 	case KindSnapshotFetch:
@@ -189,7 +196,8 @@ func TestCorrupt(t *testing.T) {
 		"reply neither yes nor no":      "01 00 05 04000000 01030c02",
 		"message of type zero":          "01 00 01 07000000 00 0000 07 01 02 03",
 		"message of an unknown type":    "01 00 01 07000000 0d 0000 07 01 02 03",
-		"unknown flag":                  "01 00 01 07000000 07 0002 07 01 02 03",
+		"unknown flag":                  "01 00 01 07000000 07 0004 07 01 02 03",
+		"pulse of no life":              "01 00 0a 01000000 00",
 		"message of group zero":         "01 00 01 07000000 07 0000 00 01 02 03",
 		"message from nobody":           "01 00 01 07000000 07 0000 07 00 02 03",
 		"message to nobody":             "01 00 01 07000000 07 0000 07 01 00 03",
@@ -267,7 +275,7 @@ func genEntries(forward bool) *rapid.Generator[[]smr.Entry] {
 func genItem(t *rapid.T) Item {
 	group := smr.GroupID(genID().Draw(t, "group"))
 	u := func(name string) uint64 { return genUint().Draw(t, name) }
-	it := Item{Kind: ItemKind(rapid.IntRange(1, 5).Draw(t, "kind"))}
+	it := Item{Kind: rapid.SampledFrom([]ItemKind{KindMessage, KindForward, KindForwardReject, KindReadAsk, KindReadReply, KindPulse}).Draw(t, "kind")}
 	switch it.Kind {
 	case KindMessage:
 		it.Message = raft.Message{
@@ -275,7 +283,7 @@ func genItem(t *rapid.T) Item {
 			From: smr.ReplicaID(genID().Draw(t, "from")), To: smr.ReplicaID(genID().Draw(t, "to")),
 			Term: u("term"), Index: u("index"), LogTerm: u("log term"), Commit: u("commit"), Round: u("round"),
 			ConflictIndex: u("conflict index"), ConflictTerm: u("conflict term"),
-			Reject: rapid.Bool().Draw(t, "reject"), Force: rapid.Bool().Draw(t, "force"),
+			Reject: rapid.Bool().Draw(t, "reject"), Force: rapid.Bool().Draw(t, "force"), Rest: rapid.Bool().Draw(t, "rest"),
 			Entries: genEntries(false).Draw(t, "entries"),
 		}
 	case KindForward:
@@ -284,6 +292,8 @@ func genItem(t *rapid.T) Item {
 		it.ForwardReject = ForwardReject{Group: group, Term: u("term"), Reason: rapid.ByteMin(1).Draw(t, "reason"), Origin: u("origin"), Requests: rapid.SliceOf(rapid.Uint64()).Draw(t, "requests")}
 	case KindReadAsk:
 		it.ReadAsk = ReadAsk{Group: group, Term: u("term"), Ticket: u("ticket")}
+	case KindPulse:
+		it.Pulse.Life = max(1, u("life"))
 	case KindReadReply:
 		it.ReadReply = ReadReply{Group: group, Ticket: u("ticket"), Index: u("index"), OK: rapid.Bool().Draw(t, "ok")}
 	}

@@ -164,6 +164,7 @@ type devCluster struct {
 }
 
 func (c *devCluster) start(o *devOptions) error {
+	tuneCollector()
 	for i := range o.clientPorts {
 		s, err := o.settings(i)
 		if err != nil {

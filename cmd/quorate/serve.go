@@ -59,6 +59,7 @@ func serve(ctx context.Context, s *settings.Settings) error {
 	for _, w := range s.Warnings {
 		log.Warn(w.Text, "setting", w.Source.String())
 	}
+	tuneCollector()
 	var r *replica
 	doors, err := openDoors(s)
 	if err == nil {
