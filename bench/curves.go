@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/quorate/quorate/bench/internal/plot"
@@ -140,9 +141,11 @@ func (m *measuredCurve) drawAs(dir, name, y string, of func(*row) float64) error
 	return os.WriteFile(filepath.Join(dir, "curve-"+name+".svg"), b, 0o644)
 }
 
-// systems are those that were measured, in order.
+// systems are those that were measured: quorate first, so that its line looks the
+// same in all pictures, and the others in order.
 func (m *measuredCurve) systems() (names []string) {
-	for _, name := range systemNames() {
+	order := append([]string{"quorate"}, slices.DeleteFunc(systemNames(), func(s string) bool { return s == "quorate" })...)
+	for _, name := range order {
 		for _, r := range m.Rows {
 			if r.System == name {
 				names = append(names, name)

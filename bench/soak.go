@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
+	"runtime/pprof"
 	"syscall"
 	"time"
 
@@ -70,8 +71,13 @@ func runSoak(o *options) (result, error) {
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "full load: %.0f/s with %d in flight\n", r.FullOpsPerS, soakInFlight)
-	if err := r.halfLoad(s, dir, o.soak, every); err != nil {
-		return nil, err
+	for _, part := range []time.Duration{o.soak / 4, o.soak} {
+		if err := r.halfLoad(s, dir, part, every); err != nil {
+			return nil, err
+		}
+		if err := heapProfile(o.profile, len(r.Samples)); err != nil {
+			return nil, err
+		}
 	}
 	r.judge()
 	if grows(r.Growth) {
@@ -97,8 +103,23 @@ func fullLoad(s system, window time.Duration) (float64, error) {
 	return float64(ops) / window.Seconds(), l.failure()
 }
 
-// halfLoad offers half of it and takes the samples.
-func (r *soaked) halfLoad(s system, dir string, length, every time.Duration) error {
+// heapProfile writes what is alive after so many samples, so that two of them can
+// be compared.
+func heapProfile(dir string, samples int) error {
+	if dir == "" {
+		return nil
+	}
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("soak-heap-%d.pprof", samples)))
+	if err != nil {
+		return err
+	}
+	runtime.GC()
+	return errors.Join(pprof.Lookup("heap").WriteTo(f, 0), f.Close())
+}
+
+// halfLoad offers half of it and takes the samples, until the half load has been
+// offered for a time in all.
+func (r *soaked) halfLoad(s system, dir string, until, every time.Duration) error {
 	l, err := newLoad(s, write(128, soakInFlight, 1))
 	if err != nil {
 		return err
@@ -107,7 +128,11 @@ func (r *soaked) halfLoad(s system, dir string, length, every time.Duration) err
 	l.begin()
 	l.run()
 	defer l.stop()
-	begun, last, cpu := time.Now(), time.Now(), processorTime()
+	last, cpu := time.Now(), processorTime()
+	before := 0.0
+	if n := len(r.Samples); n > 0 {
+		before = r.Samples[n-1].Seconds
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for range tick.C {
@@ -120,12 +145,13 @@ func (r *soaked) halfLoad(s system, dir string, length, every time.Duration) err
 		now, used := time.Now(), processorTime()
 		passed := now.Sub(last).Seconds()
 		l.begin()
-		x.Seconds, x.OpsPerS, x.CPUS = now.Sub(begun).Seconds(), float64(ops)/passed, (used-cpu).Seconds()/passed
+		before += passed
+		x.Seconds, x.OpsPerS, x.CPUS = before, float64(ops)/passed, (used-cpu).Seconds()/passed
 		x.P50Ms, x.P99Ms = hist.quantile(0.5).Seconds()*1e3, hist.quantile(0.99).Seconds()*1e3
 		last, cpu = now, used
 		fmt.Fprintln(os.Stderr, x)
 		r.Samples = append(r.Samples, x)
-		if now.Sub(begun)+every/2 > length {
+		if before+every.Seconds()/2 > until.Seconds() {
 			return nil
 		}
 	}
@@ -177,7 +203,6 @@ func (r *soaked) judge() {
 		{"goroutines", "", 8, func(s *sample) float64 { return s.Goroutines }},
 		{"open files", "", 8, func(s *sample) float64 { return s.Files }},
 		{"disk", "MiB", replicas * 64, func(s *sample) float64 { return s.DiskMiB }},
-		{"p99", "ms", 1, func(s *sample) float64 { return s.P99Ms }},
 	} {
 		var v []float64
 		for i := range r.Samples {
