@@ -100,7 +100,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.IntVar(&o.repeats, "repeats", 3, "windows of each system and work; the medians are printed")
 	f.IntVar(&o.trials, "trials", 0, "how often to restart (default 3) or to fail over (default 10)")
 	f.IntVar(&o.entries, "entries", 1_000_000, "entries in the log for -restart")
-	f.BoolVar(&o.quick, "quick", false, "one short window each: a smoke test, whose figures mean nothing")
+	f.BoolVar(&o.quick, "quick", false, "the libraries at 128 bytes with 1, 256 and 4096 in flight, in under five minutes; with other modes a smoke test, whose figures mean nothing")
 	f.BoolVar(&o.ablation, "ablation", false, "switch each technique off in turns")
 	f.BoolVar(&o.curves, "curves", false, "the rate over replicas, groups, payload and commands in flight, drawn into -svg")
 	f.BoolVar(&o.restart, "restart", false, "time from start to ready")
@@ -119,12 +119,30 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.child, "child", "", "internal: carry out this order")
 }
 
+// shorten makes -quick of what is asked for.
+func (o *options) shorten() error {
+	if !o.quick {
+		return nil
+	}
+	m, err := o.mode()
+	if err != nil {
+		return err
+	}
+	if m.name == "library" {
+		o.window, o.warm = 2*time.Second, 500*time.Millisecond
+	} else {
+		o.repeats, o.window, o.warm, o.trials, o.entries = 1, time.Second, 500*time.Millisecond, 1, 10_000
+	}
+	return nil
+}
+
 func main() {
 	var o options
 	o.flags(flag.CommandLine)
 	flag.Parse()
-	if o.quick {
-		o.repeats, o.window, o.warm, o.trials, o.entries = 1, time.Second, 500*time.Millisecond, 1, 10_000
+	if err := o.shorten(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
 	}
 	var err error
 	switch {

@@ -164,6 +164,27 @@ func TestSavedThatIsNone(t *testing.T) {
 	}
 }
 
+// -json of the libraries' table is an array that anybody can read.
+func TestSavedRows(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out.json")
+	if err := save(file, "library", "a machine", &libraryTable{Rows: filled(works, map[string]float64{"quorate": 2500})}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []map[string]any
+	if err := json.Unmarshal(b, &all); err != nil || len(all) != len(works) {
+		t.Fatalf("%v: %d rows", err, len(all))
+	}
+	for _, key := range []string{"system", "work", "payload", "inflight", "groups", "ops_per_s", "p50_ms", "p99_ms", "cpu_s_per_100k", "bytes_per_op", "rss_mib", "repeats", "machine"} {
+		if _, ok := all[0][key]; !ok {
+			t.Errorf("no %q in %v", key, all[0])
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	all := map[string]float64{"etcdraft": 1000, "quorate": 2500, limitName: 5000}
 	table := &libraryTable{Rows: filled(works, all)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,8 @@ import (
 	"github.com/quorate/quorate/bench/internal/report"
 )
 
-// saved is what -json writes and -from reads.
+// saved is what -json writes and -from reads, but for the libraries' table: that is
+// an array of its rows, for whoever reads it with no more than a JSON library.
 type saved struct {
 	Mode    string `json:"mode"`
 	Machine string `json:"machine"`
@@ -19,16 +21,48 @@ type saved struct {
 
 var errSaved = errors.New("not a file that -json wrote")
 
+// savedRow is a row of the libraries' table in a file.
+type savedRow struct {
+	row
+	Machine string `json:"machine"`
+}
+
 // save writes a result to a file.
 func save(file, mode, machine string, r result) error {
-	b, err := json.Marshal(r)
+	var content any
+	if t, ok := r.(*libraryTable); ok {
+		all := make([]savedRow, len(t.Rows))
+		for i := range t.Rows {
+			all[i] = savedRow{t.Rows[i], machine}
+		}
+		content = all
+	} else {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		content = saved{mode, machine, b}
+	}
+	b, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
 		return err
 	}
-	if b, err = json.MarshalIndent(saved{mode, machine, b}, "", "  "); err != nil {
-		return err
-	}
 	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
+
+// loadRows reads the libraries' table.
+func (s *saved) loadRows(b []byte) (result, error) {
+	var all []savedRow
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	s.Mode = "library"
+	t := &libraryTable{}
+	for _, r := range all {
+		t.Rows, s.Machine = append(t.Rows, r.row), r.Machine
+	}
+	t.Targets = libraryTargets(t.Rows)
+	return t, nil
 }
 
 // load reads what save has written. Medians and verdicts are as they were then.
@@ -37,11 +71,18 @@ func (s *saved) load(file string) (result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
+		r, err := s.loadRows(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", file, errSaved, err)
+		}
+		return r, nil
+	}
 	if err := json.Unmarshal(b, s); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", file, errSaved, err)
 	}
 	results := map[string]result{
-		"library": &libraryTable{}, "ablation": &ablation{}, "curves": &growth{}, "restart": &restarts{},
+		"ablation": &ablation{}, "curves": &growth{}, "restart": &restarts{},
 		"failover": &failovers{}, "where": &spending{}, "idle": &idling{}, "soak": &soaked{},
 	}
 	r := results[s.Mode]
