@@ -101,6 +101,11 @@ func wakeOf(wake func(int), number int) func() {
 	return func() { wake(number) }
 }
 
+// startTailBytesMax bounds the entries of a group that are in memory when it
+// starts: enough for followers that are a moment behind. Those that are to be
+// applied again come from the disk as they are wanted.
+const startTailBytesMax = 4 << 20
+
 func (rt *Runtime) newShard(number int) (*Shard, error) {
 	cfg := &rt.cfg
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
@@ -108,6 +113,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Shard:          uint32(number),
 		SegmentBytes:   cfg.SegmentBytes,
 		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
+		TailBytesMax:   startTailBytesMax,
 		Logger:         cfg.Logger,
 		Now:            rt.env.Now,
 		NoSync:         rt.env.Without.Sync,
