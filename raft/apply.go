@@ -139,12 +139,12 @@ func (r *Raft) Fetched(to smr.ReplicaID, entries []smr.Entry, err error) {
 	r.check()
 }
 
-// fetchBytesMax bounds what is read back for another replica at once: a few
-// appends, for each time is a way to the disk and back.
-func (r *Raft) fetchBytesMax() int { return 4 * min(r.cfg.AppendBytesMax, 1<<28) }
+// fetchBytesMax bounds what is read back for another replica at once: two appends,
+// for each time is a way to the disk and back.
+func (r *Raft) fetchBytesMax() int { return 2 * min(r.cfg.AppendBytesMax, 1<<29) }
 
 // nextFetched returns entries from disk for a follower, at most an append's
-// worth. If there are none at hand it asks for those of a few appends.
+// worth. If there are none at hand it asks for those of two appends.
 func (r *Raft) nextFetched(out *Output, p *progress) (entries []smr.Entry, bytes int) {
 	last := r.log.first - 1
 	n := r.usable(p.fetched, p.next, last)

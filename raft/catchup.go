@@ -193,7 +193,7 @@ func (r *Raft) stepSuffixAsk(m *Message) {
 	c.to, c.wanted, c.reply, c.fetched = m.From, at, m.Round, nil
 }
 
-// takeSuffix sends what a candidate has asked for, at most a few appends' worth.
+// takeSuffix sends what a candidate has asked for, at most two appends' worth.
 func (r *Raft) takeSuffix(out *Output) {
 	c := &r.catch
 	if c.to == 0 {

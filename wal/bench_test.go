@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -187,6 +188,41 @@ func benchSync(b *testing.B, entries int) {
 
 func BenchmarkSync1(b *testing.B)  { benchSync(b, 1) }
 func BenchmarkSync64(b *testing.B) { benchSync(b, 64) }
+
+// Batches of a megabyte, and every 64 MiB the log is compacted, as by a host at its
+// defaults: what are segments worth that are written again?
+func BenchmarkSyncLarge(b *testing.B) {
+	for _, recycle := range []int{-1, 2, 4, 8} {
+		b.Run(fmt.Sprintf("recycle=%d", recycle), func(b *testing.B) { benchSyncLarge(b, recycle) })
+	}
+}
+
+func benchSyncLarge(b *testing.B, recycle int) {
+	o := testOptions()
+	o.SegmentBytes, o.RecycleMax = 16<<20, recycle
+	l, err := Open(vfs.OS(), b.TempDir(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	l.Create(1, members(1))
+	const entries = 64
+	es := run(1, entries, 1, 16<<10)
+	b.SetBytes(entries * 16 << 10)
+	acks := make([]Ack, 0, 8)
+	for n := 1; b.Loop(); n++ {
+		l.Append(1, 1, nil, es)
+		if n%64 == 0 {
+			l.SetSnapshot(1, smr.SnapshotMeta{Index: es[entries-1].Index, Term: 1, Configuration: members(1)})
+		}
+		if acks, err = l.Sync(acks[:0]); err != nil {
+			b.Fatal(err)
+		}
+		for i := range es {
+			es[i].Index += entries
+		}
+	}
+}
 
 func BenchmarkRead(b *testing.B) {
 	dir := b.TempDir()
