@@ -105,6 +105,10 @@ func jobFill(x *order) (any, error) {
 
 // jobRestart starts on logs that are there, and measures.
 func jobRestart(x *order) (any, error) {
+	stopProfiles, err := startProfiles(x.Profile)
+	if err != nil {
+		return nil, err
+	}
 	begun := time.Now()
 	s, err := x.start() // its first command is applied when it returns
 	if err != nil {
@@ -114,6 +118,7 @@ func jobRestart(x *order) (any, error) {
 	at := c.Leader(0)
 	err = c.Read(context.Background(), 0)
 	ready := time.Since(begun)
+	err = errors.Join(err, stopProfiles())
 	applied := c.groups[0][at].Status().Applied
 	if err == nil && applied < uint64(x.Entries) {
 		err = fmt.Errorf("%d entries were applied, want at least %d", applied, x.Entries)

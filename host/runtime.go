@@ -101,6 +101,18 @@ func wakeOf(wake func(int), number int) func() {
 	return func() { wake(number) }
 }
 
+// recycleMax is how many segments the log keeps to be written again: those that a
+// compaction frees, within bounds. Measured with batches of 1 MiB, a segment that
+// is written again takes half the time of a new one.
+func recycleMax(cfg *Config) int {
+	return int(min(max(cfg.Snapshots.EveryBytes/cfg.SegmentBytes, 2), 8))
+}
+
+// startTailBytesMax bounds the entries of a group that are in memory when it
+// starts: enough for followers that are a moment behind. Those that are to be
+// applied again come from the disk as they are wanted.
+const startTailBytesMax = 4 << 20
+
 func (rt *Runtime) newShard(number int) (*Shard, error) {
 	cfg := &rt.cfg
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
@@ -108,6 +120,8 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Shard:          uint32(number),
 		SegmentBytes:   cfg.SegmentBytes,
 		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
+		TailBytesMax:   startTailBytesMax,
+		RecycleMax:     recycleMax(cfg),
 		Logger:         cfg.Logger,
 		Now:            rt.env.Now,
 		NoSync:         rt.env.Without.Sync,

@@ -89,8 +89,12 @@ func (r *Raft) takeFetched(out *Output, last uint64) {
 		return
 	}
 	a.fetching = true
-	out.Fetches = append(out.Fetches, Fetch{To: r.cfg.ID, First: a.handed + 1, Last: last, BytesMax: r.cfg.CommittedBytesMax})
+	out.Fetches = append(out.Fetches, Fetch{To: r.cfg.ID, First: a.handed + 1, Last: last, BytesMax: min(r.cfg.CommittedBytesMax, replayBytesMax)})
 }
+
+// replayBytesMax bounds what this replica reads back for itself at once: the next
+// piece is read while this one is applied, and both stay in the processor's cache.
+const replayBytesMax = 1 << 20
 
 // usable returns how many of the entries are what the log holds from first on,
 // not beyond last. Entries that were fetched may have been truncated since.
@@ -135,8 +139,12 @@ func (r *Raft) Fetched(to smr.ReplicaID, entries []smr.Entry, err error) {
 	r.check()
 }
 
+// fetchBytesMax bounds what is read back for another replica at once: two appends,
+// for each time is a way to the disk and back.
+func (r *Raft) fetchBytesMax() int { return 2 * min(r.cfg.AppendBytesMax, 1<<29) }
+
 // nextFetched returns entries from disk for a follower, at most an append's
-// worth. If there are none at hand it asks for them.
+// worth. If there are none at hand it asks for those of two appends.
 func (r *Raft) nextFetched(out *Output, p *progress) (entries []smr.Entry, bytes int) {
 	last := r.log.first - 1
 	n := r.usable(p.fetched, p.next, last)
@@ -144,7 +152,7 @@ func (r *Raft) nextFetched(out *Output, p *progress) (entries []smr.Entry, bytes
 		p.fetched = nil
 		if !p.fetching {
 			p.fetching = true
-			out.Fetches = append(out.Fetches, Fetch{To: p.id, First: p.next, Last: last, BytesMax: r.cfg.AppendBytesMax})
+			out.Fetches = append(out.Fetches, Fetch{To: p.id, First: p.next, Last: last, BytesMax: r.fetchBytesMax()})
 		}
 		return nil, 0
 	}
@@ -158,15 +166,34 @@ func (r *Raft) nextFetched(out *Output, p *progress) (entries []smr.Entry, bytes
 	return entries, bytes
 }
 
-// trimTail keeps the tail within its limits. What is applied goes first; if the
-// state machine is so slow that this is not enough, it will be served from disk.
+// trimTail keeps the tail within its limits. What is applied and was sent goes
+// first; if the state machine, or a follower by two windows, is so slow that this
+// is not enough, it will be served from disk.
 func (r *Raft) trimTail() {
 	r.log.report()
 	bytesMax := r.cfg.Memory.share(r.cfg.TailBytesMax)
 	if r.log.bytes() <= bytesMax {
 		return
 	}
-	r.log.trim(bytesMax, min(r.log.persisted, r.apply.applied))
+	done := min(r.log.persisted, r.apply.applied)
+	r.log.trim(bytesMax, min(done, r.sent()))
+	r.log.trim(r.cfg.Memory.share(r.cfg.TailBytesMax+2*min(r.cfg.InflightBytesMax, 1<<40)), done)
 	r.log.trim(bytesMax+r.cfg.ApplyBacklogBytesMax, min(r.log.persisted, r.hard.Commit))
 	r.log.report()
+}
+
+// sent is the index up to which a leader has sent everything to all followers that
+// it streams to: what comes after is wanted in a moment, and reading it back from
+// the disk would make a follower that is behind for a moment stay behind.
+func (r *Raft) sent() uint64 {
+	sent := r.log.last
+	if r.role != Leader {
+		return sent
+	}
+	for i := range r.members.peers {
+		if p := &r.members.peers[i]; p.state == replicating && p.id != r.cfg.ID {
+			sent = min(sent, p.next-1)
+		}
+	}
+	return sent
 }

@@ -16,7 +16,8 @@ type Memory struct {
 	TailBytesMax int
 
 	blocks []*block
-	chunks [][]byte
+	// chunks and largeChunks are of chunkBytes and largeChunkBytes.
+	chunks, largeChunks [][]byte
 	// held is the size of the tails of all cores, as they last reported it.
 	held, cores int
 }
@@ -41,12 +42,18 @@ const (
 	// begins with smaller ones, since most groups of a host hold little.
 	chunkBytes    = 64 << 10
 	chunkBytesMin = 512
-	// chunkDataMax is the largest Data that is put into a chunk with others.
+	// chunkDataMax is the largest Data that is put into such a chunk with others.
 	chunkDataMax = chunkBytes / 4
-	// blocksIdleMax and chunksIdleMax bound what waits to be used again, to
-	// about 2 MiB each.
-	blocksIdleMax = 96
-	chunksIdleMax = 32
+	// largeChunkBytes is the size of the chunks of a core whose Data is larger,
+	// up to largeDataMax: so that it is used again, too.
+	largeChunkBytes = 512 << 10
+	largeDataMax    = largeChunkBytes / 4
+	// blocksIdleMax, chunksIdleMax and largeChunksIdleMax bound what waits to be
+	// used again: to about 2 MiB, and 8 MiB of either kind of chunk, as much as
+	// the tail of one busy core.
+	blocksIdleMax      = 96
+	chunksIdleMax      = 128
+	largeChunksIdleMax = 16
 )
 
 // getBlock returns an empty block, with all its memory if full.
@@ -102,7 +109,7 @@ func (a *arena) keep(data []byte, index uint64) []byte {
 	switch {
 	case size == 0:
 		return nil
-	case size > chunkDataMax:
+	case size > largeDataMax:
 		return bytes.Clone(data)
 	}
 	n := len(a.chunks)
@@ -117,23 +124,50 @@ func (a *arena) keep(data []byte, index uint64) []byte {
 	return c.b[at : at+size : at+size]
 }
 
-// open begins a chunk with room for size bytes.
+// open begins a chunk with room for size bytes: of twice the size of the one
+// before, up to the largest that its Data asks for.
 func (a *arena) open(size int) {
-	want := chunkBytesMin
+	want, most := chunkBytesMin, chunkBytes
+	if size > chunkDataMax {
+		most = largeChunkBytes
+	}
 	if n := len(a.chunks); n > 0 {
-		want = min(2*cap(a.chunks[n-1].b), chunkBytes)
+		want = min(2*cap(a.chunks[n-1].b), most)
 	}
 	for want < size {
 		want *= 2
 	}
-	m := a.memory
-	if k := len(m.chunks); want == chunkBytes && k > 0 {
-		a.chunks = append(a.chunks, chunk{b: m.chunks[k-1]})
-		m.chunks[k-1] = nil
-		m.chunks = m.chunks[:k-1]
-		return
+	b := a.memory.getChunk(want)
+	if b == nil {
+		b = make([]byte, 0, want)
 	}
-	a.chunks = append(a.chunks, chunk{b: make([]byte, 0, want)})
+	a.chunks = append(a.chunks, chunk{b: b})
+}
+
+// idleChunks are the chunks of that size that wait to be used again, and how many
+// may; nil for a size of which none do.
+func (m *Memory) idleChunks(size int) (idle *[][]byte, most int) {
+	switch size {
+	case chunkBytes:
+		return &m.chunks, chunksIdleMax
+	case largeChunkBytes:
+		return &m.largeChunks, largeChunksIdleMax
+	}
+	return nil, 0
+}
+
+// getChunk returns a chunk that is to be used again, nil if there is none of that
+// size.
+func (m *Memory) getChunk(size int) []byte {
+	idle, _ := m.idleChunks(size)
+	if idle == nil || len(*idle) == 0 {
+		return nil
+	}
+	n := len(*idle) - 1
+	b := (*idle)[n]
+	(*idle)[n] = nil
+	*idle = (*idle)[:n]
+	return b
 }
 
 // truncate notes that the entries after last are gone.
@@ -170,8 +204,8 @@ func (a *arena) recycle(b []byte) {
 		}
 		return
 	}
-	if m := a.memory; cap(b) == chunkBytes && len(m.chunks) < chunksIdleMax {
-		m.chunks = append(m.chunks, b[:0])
+	if idle, most := a.memory.idleChunks(cap(b)); idle != nil && len(*idle) < most {
+		*idle = append(*idle, b[:0])
 	}
 }
 

@@ -48,7 +48,7 @@ func TestTailAgainstASlice(t *testing.T) {
 		case k < 94:
 			n := rng.IntN(300)
 			if k == 0 {
-				n = chunkDataMax + rng.IntN(2)
+				n = []int{chunkDataMax, largeDataMax, 5 * chunkDataMax}[rng.IntN(3)] + rng.IntN(2)
 			}
 			e := smr.Entry{Index: next, Data: make([]byte, n)}
 			for i := range e.Data {
@@ -80,6 +80,31 @@ func TestTailAgainstASlice(t *testing.T) {
 	for i, e := range tl.copyTo(nil, tl.first, tl.next-1) {
 		if e.Index != model[i].Index || string(e.Data) != string(model[i].Data) {
 			t.Fatalf("entry %d has changed", e.Index)
+		}
+	}
+}
+
+// What is dropped at the front is used again, whatever the size of the commands.
+func TestDataUsesMemoryAgain(t *testing.T) {
+	for _, size := range []int{100, chunkDataMax, chunkDataMax + 1, chunkBytes, largeDataMax} {
+		var tl tail
+		tl.arena.memory = new(Memory)
+		tl.reset(1)
+		data := make([]byte, size)
+		push := func() {
+			e := smr.Entry{Index: tl.next, Data: data}
+			tl.push(&e)
+			tl.trim(4<<20, tl.next)
+			tl.arena.release(tl.first, tl.next)
+		}
+		for warm := 0; warm < 32<<20; warm += size + smr.EntryOverhead {
+			push()
+		}
+		if n := testing.AllocsPerRun(1000, push); n > 0 {
+			t.Errorf("%v allocations for a command of %d bytes", n, size)
+		}
+		if n, m := len(tl.arena.memory.chunks), len(tl.arena.memory.largeChunks); n > chunksIdleMax || m > largeChunksIdleMax {
+			t.Errorf("%d and %d chunks wait to be used again", n, m)
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (r *Raft) stepSuffixAsk(m *Message) {
 	c.to, c.wanted, c.reply, c.fetched = m.From, at, m.Round, nil
 }
 
-// takeSuffix sends what a candidate has asked for, at most an append's worth.
+// takeSuffix sends what a candidate has asked for, at most two appends' worth.
 func (r *Raft) takeSuffix(out *Output) {
 	c := &r.catch
 	if c.to == 0 {
@@ -206,7 +206,7 @@ func (r *Raft) takeSuffix(out *Output) {
 	}
 	var entries []smr.Entry
 	if first := c.wanted.index + 1; first >= r.log.first {
-		to := r.log.fit(first, r.log.last, r.cfg.AppendBytesMax, r.cfg.AppendEntriesMax)
+		to := r.log.fit(first, r.log.last, r.fetchBytesMax(), r.cfg.AppendEntriesMax)
 		entries = r.out.slab.take(&r.log.tail, first, to)
 	} else if n := r.usable(c.fetched, first, r.log.last); n > 0 {
 		entries = c.fetched[:min(n, r.cfg.AppendEntriesMax)]
@@ -229,7 +229,7 @@ func (r *Raft) fetchSuffix(out *Output, p *progress) {
 		return
 	}
 	p.fetching, p.fetchFailed = true, false
-	out.Fetches = append(out.Fetches, Fetch{To: p.id, First: r.catch.wanted.index + 1, Last: r.log.first - 1, BytesMax: r.cfg.AppendBytesMax})
+	out.Fetches = append(out.Fetches, Fetch{To: p.id, First: r.catch.wanted.index + 1, Last: r.log.first - 1, BytesMax: r.fetchBytesMax()})
 }
 
 // suffixFetched takes the entries of a fetch that ends while this replica does

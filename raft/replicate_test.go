@@ -517,3 +517,57 @@ func TestTailIsBoundedWithoutApplying(t *testing.T) {
 		t.Errorf("the state machine is served from disk: %+v", o)
 	}
 }
+
+// "What comes after is wanted in a moment": what has not been sent yet to a follower
+// that is streamed to stays in memory, though it is more than TailBytesMax.
+func TestTailKeepsWhatIsNotSent(t *testing.T) {
+	s := streaming(t, func(c *Config) {
+		c.TailBytesMax, c.InflightMessagesMax = 4*smr.EntryOverhead, 2
+	})
+	for range 20 {
+		_ = s.propose(1)
+		s.settle(s.now)
+		s.step(s.now, Message{Type: MsgAppendReply, From: 2, Term: 1, Index: s.log.last})
+		s.settle(s.now)
+		s.Applied(s.apply.handed)
+	}
+	p := s.members.peer(3)
+	if p.next+10 > s.log.last || s.log.bytes() <= 4*smr.EntryOverhead {
+		t.Fatalf("follower 3 wants %d of %d, %d bytes are held: it is not behind", p.next, s.log.last, s.log.bytes())
+	}
+	next := p.next
+	s.step(s.now, Message{Type: MsgAppendReply, From: 3, Term: 1, Index: next - 1})
+	o := s.take()
+	if m := ofType(o, MsgAppend); len(o.Fetches) != 0 || len(m) != 1 || m[0].Index != next-1 || len(m[0].Entries) != int(s.log.last+1-next) {
+		t.Errorf("the follower is served from memory: %+v", o)
+	}
+	s.step(s.now, Message{Type: MsgAppendReply, From: 3, Term: 1, Index: s.log.last})
+	s.settle(s.now)
+	_ = s.propose(1)
+	s.settle(s.now)
+	if n := s.log.bytes(); n > 4*smr.EntryOverhead {
+		t.Errorf("%d bytes are held after everything was sent", n)
+	}
+}
+
+// "… or a follower by two windows": one that has stopped does not fill the memory,
+// and if the cores hold too much together, nothing is kept for it.
+func TestTailIsBoundedWithoutSending(t *testing.T) {
+	const size = 20_000
+	for _, c := range []struct{ shared, want int }{{0, 4 + 2*3}, {size, tailShareMin / size}} {
+		s := streaming(t, func(cfg *Config) {
+			cfg.TailBytesMax, cfg.InflightBytesMax, cfg.InflightMessagesMax = 4*size, 3*size, 2
+			cfg.Memory = &Memory{TailBytesMax: c.shared}
+		})
+		for range 50 {
+			_ = s.Propose(s.now, []smr.Entry{{Data: make([]byte, size-smr.EntryOverhead)}})
+			s.settle(s.now)
+			s.step(s.now, Message{Type: MsgAppendReply, From: 2, Term: 1, Index: s.log.last})
+			s.settle(s.now)
+			s.Applied(s.apply.handed)
+		}
+		if n := s.log.bytes(); n != c.want*size {
+			t.Errorf("%d bytes are held for a follower that has stopped, want %d", n, c.want*size)
+		}
+	}
+}

@@ -17,7 +17,7 @@ func orDefault[T int | time.Duration](v *T, def T) {
 func (c *Config) complete() error {
 	orDefault(&c.ElectionTimeout, 150*time.Millisecond)
 	orDefault(&c.HeartbeatInterval, c.ElectionTimeout/5)
-	orDefault(&c.AppendBytesMax, 1<<20)
+	orDefault(&c.AppendBytesMax, 512<<10)
 	orDefault(&c.AppendEntriesMax, 1<<16)
 	orDefault(&c.InflightBytesMax, 8<<20)
 	orDefault(&c.InflightMessagesMax, 256)

@@ -71,6 +71,56 @@ func DecodeEntry(b []byte, e *Entry) (rest []byte, err error) {
 	return d.B, nil
 }
 
+// EntryHead is what an entry is, without what it carries.
+type EntryHead struct {
+	Index, Term uint64
+	Kind        EntryKind
+}
+
+// DecodeEntryHead reads the head of an entry from the front of b and returns what
+// follows the entry. It fails where DecodeEntry does, and is for those who walk
+// over many entries: it takes half the time.
+func DecodeEntryHead(b []byte) (h EntryHead, rest []byte, err error) {
+	if len(b) < 2 || b[0]&^(flagOrigin|flagSession) != 0 {
+		var e Entry
+		_, err = DecodeEntry(b, &e)
+		return h, nil, err
+	}
+	h.Kind = EntryKind(b[1])
+	at := 2
+	h.Index, at = uvarintAt(b, at)
+	h.Term, at = uvarintAt(b, at)
+	for flags := b[0]; flags != 0; flags &= flags - 1 { // two numbers for each flag
+		_, at = uvarintAt(b, at)
+		_, at = uvarintAt(b, at)
+	}
+	n, at := uvarintAt(b, at)
+	if at < 0 || n > uint64(len(b)-at) {
+		return EntryHead{}, nil, fmt.Errorf("entry %d cut short: %w", h.Index, ErrCorrupt)
+	}
+	return h, b[at+int(n):], nil
+}
+
+// uvarintAt reads an unsigned varint at an offset of b and returns where it ends,
+// below zero if there is none, or at is below zero.
+func uvarintAt(b []byte, at int) (uint64, int) {
+	if uint(at) < uint(len(b)) && b[at] < 0x80 {
+		return uint64(b[at]), at + 1
+	}
+	return longUvarintAt(b, at)
+}
+
+func longUvarintAt(b []byte, at int) (uint64, int) {
+	if at < 0 || at >= len(b) {
+		return 0, -1
+	}
+	v, n := binary.Uvarint(b[at:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, at + n
+}
+
 // AppendConfiguration appends the encoding of c to dst:
 //
 //	joint byte | number of members | { id, role byte, old byte } ...

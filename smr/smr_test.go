@@ -42,7 +42,13 @@ func TestEntryRoundTrip(t *testing.T) {
 		if err != nil || string(rest) != "after" || !reflect.DeepEqual(got, e) {
 			t.Fatalf("%+v %q %v, want %+v", got, rest, err, e)
 		}
+		if h, rest, err := DecodeEntryHead(b[len("before"):]); err != nil || string(rest) != "after" || h != (EntryHead{e.Index, e.Term, e.Kind}) {
+			t.Fatalf("head %+v %q %v, want that of %+v", h, rest, err, e)
+		}
 		for n := range len(b) - len("before") - len("after") {
+			if _, _, err := DecodeEntryHead(b[len("before") : len("before")+n]); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("the head of the first %d bytes: %v", n, err)
+			}
 			if _, err := DecodeEntry(b[len("before"):len("before")+n], &got); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("the first %d bytes: %v", n, err)
 			}
@@ -76,11 +82,18 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var e, again Entry
 		rest, err := DecodeEntry(b, &e)
+		h, after, headErr := DecodeEntryHead(b)
+		if (err == nil) != (headErr == nil) || !bytes.Equal(after, rest) {
+			t.Fatalf("%v, but of its head %v", err, headErr)
+		}
 		if err != nil {
-			if !errors.Is(err, ErrCorrupt) {
-				t.Fatal(err)
+			if !errors.Is(err, ErrCorrupt) || !errors.Is(headErr, ErrCorrupt) {
+				t.Fatal(err, headErr)
 			}
 			return
+		}
+		if want := (EntryHead{e.Index, e.Term, e.Kind}); h != want {
+			t.Fatalf("head %+v, want %+v", h, want)
 		}
 		if tail, err := DecodeEntry(AppendEntry(nil, &e), &again); err != nil || len(tail) != 0 || !reflect.DeepEqual(e, again) {
 			t.Fatalf("%+v became %+v, %v", e, again, err)

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -13,14 +14,26 @@ type buffer struct {
 	records []record
 	acks    []Ack
 	number  uint64
+	// small is how many batches in a row were of less than a quarter of the
+	// buffer.
+	small int
 }
 
-// bufferKeep is the largest buffer that is kept for reuse.
-const bufferKeep = 8 << 20
+// A buffer of more than bufferKeep is given up after bufferSmallMax batches that
+// have no use for it, and one of more than bufferBytesMax after one batch.
+const (
+	bufferKeep     = 8 << 20
+	bufferBytesMax = 64 << 20
+	bufferSmallMax = 64
+	bufferBytesMin = 64 << 10
+)
 
 func (b *buffer) reset(number uint64) {
-	if cap(b.bytes) < batchHead || cap(b.bytes) > bufferKeep {
-		b.bytes = make([]byte, batchHead, 64<<10)
+	if b.small++; len(b.bytes) > cap(b.bytes)/4 {
+		b.small = 0
+	}
+	if cap(b.bytes) < batchHead || cap(b.bytes) > bufferBytesMax || cap(b.bytes) > bufferKeep && b.small > bufferSmallMax {
+		b.bytes = make([]byte, batchHead, bufferBytesMin)
 	}
 	b.bytes = b.bytes[:batchHead]
 	clear(b.records)
@@ -46,6 +59,7 @@ func (b *buffer) end(start int, r record) {
 
 // entries appends records of the given kind that hold es.
 func (b *buffer) entries(k recordKind, g smr.GroupID, es []smr.Entry) {
+	b.room(es)
 	for len(es) > 0 {
 		start, n := b.begin(k, g), 0
 		for n < len(es) && (n == 0 || len(b.bytes)-start < recordBytes) {
@@ -56,6 +70,22 @@ func (b *buffer) entries(k recordKind, g smr.GroupID, es []smr.Entry) {
 		es = es[n:]
 	}
 }
+
+// room makes room for the records of es at once, and doubles the buffer if it has
+// to grow: appended to piece by piece, a large one would be copied many times.
+func (b *buffer) room(es []smr.Entry) {
+	size := batchHead
+	for i := range es {
+		size += len(es[i].Data) + entryRoom
+	}
+	if size > cap(b.bytes)-len(b.bytes) {
+		b.bytes = slices.Grow(b.bytes, max(size, cap(b.bytes)))
+	}
+}
+
+// entryRoom is about what an entry takes beside its Data, its share of a record's
+// head included.
+const entryRoom = 40
 
 // misuse makes the log fail because its caller broke the contract: writing on
 // would make a log that says something else than the caller believes.

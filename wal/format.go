@@ -317,19 +317,33 @@ func decodeEntries(r *record, b []byte, visit func(*smr.Entry)) error {
 	var e smr.Entry // visit may keep its Data, not the entry
 	for len(b) > 0 {
 		rest, err := smr.DecodeEntry(b, &e)
+		if err == nil {
+			err = r.follow(e.Index)
+		}
 		if err != nil {
 			return err
 		}
-		if r.first == 0 && e.Index != 0 {
-			r.first = e.Index
-		} else if r.first == 0 || e.Index != r.last+1 {
-			return fmt.Errorf("entry %d of group %d follows %d: %w", e.Index, r.group, r.last, smr.ErrCorrupt)
-		}
-		r.last, b = e.Index, rest
+		b = rest
 		if visit != nil {
 			visit(&e)
 		}
 	}
+	return r.whole()
+}
+
+// follow notes the index of the next entry of a record, and refuses a gap.
+func (r *record) follow(index uint64) error {
+	if r.first == 0 && index != 0 {
+		r.first = index
+	} else if r.first == 0 || index != r.last+1 {
+		return fmt.Errorf("entry %d of group %d follows %d: %w", index, r.group, r.last, smr.ErrCorrupt)
+	}
+	r.last = index
+	return nil
+}
+
+// whole refuses a record of entries that holds none.
+func (r *record) whole() error {
 	if r.first == 0 {
 		return fmt.Errorf("entries record of group %d without entries: %w", r.group, smr.ErrCorrupt)
 	}

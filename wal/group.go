@@ -226,15 +226,15 @@ func (l *Log) replace(g *group, r *record, s *segment, at int64) {
 	l.compactMarks(g)
 }
 
-// find returns the mark that index is found by, and the last index that is.
-func (g *group) find(index uint64) (m mark, last uint64, ok bool) {
-	i := sort.Search(len(g.marks), func(i int) bool { return g.marks[i].first > index })
+// find returns which mark index is found by, and the last index that is.
+func (g *group) find(index uint64) (i int, last uint64, ok bool) {
+	i = sort.Search(len(g.marks), func(i int) bool { return g.marks[i].first > index })
 	if i == 0 {
-		return m, 0, false
+		return 0, 0, false
 	}
 	last = g.last
 	if i < len(g.marks) {
 		last = g.marks[i].first - 1
 	}
-	return g.marks[i-1], last, true
+	return i - 1, last, true
 }

@@ -88,7 +88,8 @@ func (l *Log) collect(b *buffer, old *segment) error {
 			}
 			first := max(m.first, g.snapshot.Index+1)
 			var err error
-			es, err = readSpan(old, old.end, g.id, m.off, m.bytes, first, last, 1<<62, es[:0])
+			c := cursor{s: old, end: old.end, until: m.off + m.bytes + sectorBytes}
+			es, err = c.span(g.id, m.off, first, last, 1<<62, es[:0])
 			if err != nil {
 				return err
 			}

@@ -144,30 +144,45 @@ func (r *replay) batch(f *logFile, h *batchHeader, raw []byte) error {
 	return nil
 }
 
+// entries applies a record of entries to both halves of its group. Most of a log
+// is these, so only their heads are decoded.
+func (r *replay) entries(payload []byte, h *batchHeader, at, size int) error {
+	d := smr.Decoder{B: payload}
+	rec := record{kind: kindEntries, group: smr.GroupID(d.Uvarint()), at: at, size: size}
+	g, err := r.begun(rec.group)
+	if err != nil {
+		return err
+	}
+	for b := d.B; len(b) > 0; {
+		e, rest, err := smr.DecodeEntryHead(b)
+		first := rec.first == 0
+		if err == nil {
+			err = rec.follow(e.Index)
+		}
+		if err == nil && first {
+			err = r.follow(g, e.Index)
+		}
+		if err == nil {
+			err = r.entry(g, e, b)
+		}
+		if err != nil {
+			return err
+		}
+		b = rest
+	}
+	if err := rec.whole(); err != nil {
+		return err
+	}
+	r.l.apply(&rec, r.s, h.offset)
+	return nil
+}
+
 // record applies one record to both halves of its group.
 func (r *replay) record(kind recordKind, payload []byte, h *batchHeader, at, size int) error {
-	var g *group
-	var wrong error
-	first := true
-	rec, err := decodeRecord(kind, payload, func(e *smr.Entry) {
-		if kind != kindEntries || wrong != nil {
-			return
-		}
-		if first {
-			d := smr.Decoder{B: payload}
-			g, wrong = r.begun(smr.GroupID(d.Uvarint()))
-			if wrong == nil {
-				wrong = r.follow(g, e)
-			}
-			first = false
-		}
-		if wrong == nil {
-			r.entry(g, e)
-		}
-	})
-	if err == nil {
-		err = wrong
+	if kind == kindEntries {
+		return r.entries(payload, h, at, size)
 	}
+	rec, err := decodeRecord(kind, payload, nil)
 	if err != nil {
 		return err
 	}
@@ -175,7 +190,8 @@ func (r *replay) record(kind recordKind, payload []byte, h *batchHeader, at, siz
 	if kind == kindGroup {
 		return r.group(&rec)
 	}
-	if g, err = r.target(&rec); err != nil {
+	g, err := r.target(&rec)
+	if err != nil {
 		return err
 	}
 	switch kind {
@@ -223,26 +239,38 @@ func (r *replay) begun(id smr.GroupID) (*group, error) {
 	return g, nil
 }
 
-func (r *replay) follow(g *group, e *smr.Entry) error {
-	if e.Index <= g.filled.snapIndex || e.Index > g.filled.last+1 {
-		return fmt.Errorf("group %d: entry %d in a log from %d to %d: %w", g.id, e.Index, g.filled.snapIndex+1, g.filled.last, smr.ErrCorrupt)
+// follow makes room for the first entry of a record.
+func (r *replay) follow(g *group, index uint64) error {
+	if index <= g.filled.snapIndex || index > g.filled.last+1 {
+		return fmt.Errorf("group %d: entry %d in a log from %d to %d: %w", g.id, index, g.filled.snapIndex+1, g.filled.last, smr.ErrCorrupt)
 	}
-	if e.Index <= g.filled.last {
-		g.fillTruncate(e.Index)
-		if r.unknown[g] >= e.Index {
-			r.unknown[g] = e.Index - 1
+	if index <= g.filled.last {
+		g.fillTruncate(index)
+		if r.unknown[g] >= index {
+			r.unknown[g] = index - 1
 		}
 	}
 	return nil
 }
 
-func (r *replay) entry(g *group, e *smr.Entry) {
+// entry notes the entry at the front of b, whose head is e.
+func (r *replay) entry(g *group, e smr.EntryHead, b []byte) error {
 	g.fillEntry(e.Index, e.Term)
-	if e.Kind == smr.KindConfiguration {
-		c := *e
-		c.Data = slices.Clone(e.Data)
-		g.filled.configurations = append(g.filled.configurations, c)
+	if e.Kind != smr.KindConfiguration {
+		return nil
 	}
+	var c smr.Entry
+	if _, err := smr.DecodeEntry(b, &c); err != nil {
+		return err
+	}
+	g.configuration(c)
+	return nil
+}
+
+// configuration notes a configuration that the log holds.
+func (g *group) configuration(c smr.Entry) {
+	c.Data = slices.Clone(c.Data)
+	g.filled.configurations = append(g.filled.configurations, c)
 }
 
 // group takes over a group as it was at the beginning of the first segment, and
@@ -306,7 +334,10 @@ func (r *replay) reread(g *group) error {
 			return err
 		}
 		for i := range es {
-			r.entry(g, &es[i])
+			g.fillEntry(es[i].Index, es[i].Term)
+			if es[i].Kind == smr.KindConfiguration {
+				g.configuration(es[i])
+			}
 		}
 		next += uint64(len(es))
 	}

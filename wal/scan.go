@@ -244,6 +244,7 @@ func (s *survey) checkPresent(dir string) {
 // walk calls visit for each batch from the first segment on, and begin before
 // the batches of each segment.
 func (s *survey) walk(begin func(*logFile) error, visit func(*logFile, *batchHeader, []byte) error) error {
+	var buf []byte
 	for i := s.first; i <= s.last; i++ {
 		f := s.files[i]
 		if !f.begun {
@@ -253,6 +254,7 @@ func (s *survey) walk(begin func(*logFile) error, visit func(*logFile, *batchHea
 			return err
 		}
 		c := f.scan()
+		c.buf = buf[:0]
 		for {
 			h, raw, ok, err := c.next()
 			if err != nil {
@@ -265,6 +267,7 @@ func (s *survey) walk(begin func(*logFile) error, visit func(*logFile, *batchHea
 				return err
 			}
 		}
+		buf = c.buf
 		if i == s.last {
 			break
 		}
