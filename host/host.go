@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"time"
 
@@ -86,126 +85,11 @@ func randomSeed() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-func chans(n int) []chan struct{} {
-	all := make([]chan struct{}, n)
-	for i := range all {
-		all[i] = make(chan struct{}, 1)
-	}
-	return all
-}
-
-func waker(all []chan struct{}) func(int) {
-	return func(i int) {
-		select {
-		case all[i] <- struct{}{}:
-		default: // it is awake already
-		}
-	}
-}
-
 // Now is the host's time, for the deadlines of Submit: since the host was
 // opened, on the monotonic clock.
 func (h *Host) Now() smr.Instant { return h.now() }
 
 func (h *Host) now() smr.Instant { return smr.Instant(time.Since(h.epoch)) + 1 }
-
-// start gives each part its goroutine.
-func (h *Host) start() {
-	for i, s := range h.rt.shards {
-		s.closed = h.closing
-		h.loop(func() { h.runShard(s, h.wakeShard[i]) })
-		h.loop(func() { h.runTurns(h.wakeSyncer[i], s.syncer.Turn) })
-		h.loop(func() { h.runTurns(h.wakeFetcher[i], s.fetcher.Turn) })
-		h.loop(func() { h.runJob(s.job, h.wakeJob[i]) })
-	}
-	for i, w := range h.rt.workers {
-		h.loop(func() { h.runTurns(h.wakeWorker[i], w.Turn) })
-	}
-}
-
-func (h *Host) loop(f func()) {
-	h.loops.Add(1)
-	go func() {
-		defer h.loops.Done()
-		f()
-	}()
-}
-
-// runShard takes turns whenever something comes in or the shard's time has come.
-func (h *Host) runShard(s *Shard, wake <-chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		// Whoever is about to put something into the inbox does so first, and the
-		// turn serves all of them together: measured, half the CPU time for each
-		// command with 256 in flight, and twice the rate.
-		runtime.Gosched()
-		next := s.Turn(h.now())
-		if s.HasWork() {
-			select {
-			case <-h.closing:
-				return
-			default:
-				continue
-			}
-		}
-		if next != smr.Never {
-			timer.Reset(next.Sub(h.now()))
-		} else {
-			timer.Stop()
-		}
-		select {
-		case <-wake:
-		case <-timer.C:
-		case <-h.closing:
-			return
-		}
-	}
-}
-
-// runJob takes turns whenever there is an order or a task's time has come.
-func (h *Host) runJob(j *Job, wake <-chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		now := h.now()
-		next := j.Turn(now)
-		select {
-		case <-h.closing:
-			return
-		default:
-		}
-		if next <= now || j.HasWork() {
-			continue
-		}
-		if next != smr.Never {
-			timer.Reset(next.Sub(h.now()))
-		} else {
-			timer.Stop()
-		}
-		select {
-		case <-wake:
-		case <-timer.C:
-		case <-h.closing:
-			return
-		}
-	}
-}
-
-// runTurns takes turns while there is work, and sleeps until woken.
-func (h *Host) runTurns(wake <-chan struct{}, turn func() bool) {
-	for {
-		runtime.Gosched()
-		for turn() {
-			runtime.Gosched()
-		}
-		select {
-		case <-wake:
-		case <-h.closing:
-			return
-		}
-	}
-}
 
 // peers is a Host as its transport sees it.
 type peers Host
@@ -368,7 +252,6 @@ func (h *Host) Close() error {
 	close(h.stopping)
 	h.starts.Wait()
 	err := h.transport.Close()
-	close(h.closing)
-	h.loops.Wait()
+	h.endLoops()
 	return errors.Join(err, h.rt.Close())
 }

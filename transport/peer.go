@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +98,9 @@ func (p *peer) send(b *Buffer) error {
 	return err
 }
 
+// crowdedBytes of frames that wait are a sign that there will be more in a moment.
+const crowdedBytes = 1 << 10
+
 // drain writes what is queued to c until it breaks, and returns why it did.
 func (p *peer) drain(c net.Conn) error {
 	w := newFrameWriter(c, p.t.cfg.TLS != nil, p.t.cfg.WriteTimeout, func(n int) {
@@ -107,6 +111,14 @@ func (p *peer) drain(c net.Conn) error {
 		p.mu.Lock()
 		for p.queue.first == nil && p.outErr == nil {
 			p.work.Wait()
+		}
+		if p.queuedBytes >= crowdedBytes {
+			// Whoever is about to send does so first: one write, and so one waking
+			// of the peer, then serves all of it. With little to send nobody is,
+			// and yielding would wake an idle thread for nothing.
+			p.mu.Unlock()
+			runtime.Gosched()
+			p.mu.Lock()
 		}
 		if err := p.outErr; err != nil {
 			p.mu.Unlock()

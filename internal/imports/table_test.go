@@ -88,7 +88,7 @@ var clocks = list("Now Since Until After AfterFunc Sleep NewTimer NewTicker Tick
 
 // clockFiles are the files of host that are beside its turns: what a Turn
 // reaches reads no clock.
-var clockFiles = list("host.go handle.go")
+var clockFiles = list("host.go handle.go loops.go")
 
 // seeded are the parts of math/rand/v2 that have a seed.
 var seeded = list("New NewPCG NewChaCha8 NewZipf Rand PCG ChaCha8 Source Zipf")
