@@ -83,7 +83,7 @@ type Config struct {
 	Snapshots SnapshotConfig
 
 	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed and
-	// Rest and Memory are set by the host.
+	// Rest, EagerStart and Memory are set by the host.
 	Raft raft.Config
 
 	// Logger for what an operator should know. Default: slog.Default().

@@ -49,6 +49,7 @@ func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS()
 	}
+	cfg.Raft.EagerStart = true
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}

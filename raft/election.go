@@ -15,9 +15,9 @@ type election struct {
 	// ownVote: the candidate's own vote is not counted yet, since it is not on
 	// disk.
 	ownVote bool
-	// lostUntil: until then the leader is known to be lost, not only silent, so
-	// that a refused pre-vote is tried again soon: the voter that refused may
-	// find out a moment later.
+	// lostUntil: until then the leader is known to be lost, not only silent, or
+	// this replica has just begun; so a refused or lost pre-vote is tried again
+	// soon: the voter may find out, or begin, a moment later.
 	lostUntil smr.Instant
 }
 

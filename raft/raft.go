@@ -81,6 +81,10 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 	r.drawTimeout()
 	if r.mayStand() && r.members.alone() {
 		r.election.deadline = now // there is nobody to wait for
+	} else if cfg.EagerStart && !r.off.has(offPreVote) {
+		// Later than a heartbeat interval, so that a leader is heard first.
+		r.election.lostUntil = now.Add(r.cfg.ElectionTimeout)
+		r.standSoon(r.cfg.ElectionTimeout / 4)
 	}
 	r.out.reported = r.view()
 	r.check()

@@ -336,3 +336,47 @@ func TestDataOfASlowMachine(t *testing.T) {
 		t.Error("Data is used again before it is applied")
 	}
 }
+
+// After all have crashed nobody leads: replicas that begin eagerly elect one of
+// them within half a timeout, although the first that stands has nobody to talk to
+// yet. One that restarts alone does not disturb its leader, since it asks for
+// pre-votes, and whoever hears the leader refuses (thesis §9.6).
+func TestEagerStart(t *testing.T) {
+	for seed := range uint64(50) {
+		l := newLockstep(t, 3, func(c *Config, _ *Start) { c.EagerStart, c.Seed = true, 3*seed+uint64(c.ID) })
+		for i, r := range l.cores {
+			if d := r.Deadline().Sub(0); d < timeout/4 || d >= timeout/4+timeout/8 {
+				t.Fatalf("replica %d stands in %v", i+1, d)
+			}
+		}
+		// The others begin when the first has stood in vain.
+		l.down[1], l.down[2] = true, true
+		l.pass(timeout / 2)
+		l.down[1], l.down[2] = false, false
+		led := func() *Raft {
+			for _, r := range l.cores {
+				if r.role == Leader {
+					return r
+				}
+			}
+			return nil
+		}
+		for began := l.now; led() == nil; l.pass(time.Millisecond) {
+			if l.now.Sub(began) > timeout/2 {
+				t.Fatalf("seed %d: no leader %v after the second one began", seed, l.now.Sub(began))
+			}
+		}
+		r := led()
+		term := r.hard.Term
+		l.pass(2 * timeout)
+		other := smr.ReplicaID(1)
+		if r.cfg.ID == other {
+			other = 2
+		}
+		l.restart(other)
+		l.pass(2 * timeout)
+		if r.role != Leader || r.hard.Term != term {
+			t.Fatalf("seed %d: a replica that restarted has deposed its leader: %+v", seed, r.State())
+		}
+	}
+}

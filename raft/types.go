@@ -157,6 +157,12 @@ type Config struct {
 	// was not renewed for three times as long wakes. Default 1000 ElectionTimeouts.
 	RestRenewal time.Duration
 
+	// EagerStart has a replica that begins stand soon, and again and again until
+	// one ElectionTimeout has passed, where it would wait for a whole timeout: after
+	// all have crashed, nobody leads. It asks for pre-votes, which voters that hear
+	// a leader refuse, so a leader is not disturbed. A host sets it.
+	EagerStart bool
+
 	// Memory is shared by the cores that one goroutine runs. Nil: this core has
 	// one of its own.
 	Memory *Memory

@@ -46,6 +46,7 @@ type features struct {
 	uncommittedBytes int
 	tailOnRestart    int
 	quiet            bool // no faults at all
+	eager            bool // replicas that begin stand soon
 	// rest: groups rest; renewed that often. In the first calmFor of each calmEvery
 	// no client asks for anything.
 	rest               bool
@@ -102,6 +103,8 @@ func drawFeatures(seed uint64, o *Options) features {
 	}
 	own := fork(seed, 11)
 	f.drawRest(&own)
+	own = fork(seed, 12)
+	f.eager = own.permille(300)
 	if o.Quiet {
 		f.quieten()
 	}
@@ -254,5 +257,6 @@ func (f *features) config() raft.Config {
 		UncommittedBytesMax:  f.uncommittedBytes,
 		Rest:                 f.rest,
 		RestRenewal:          f.restRenewal,
+		EagerStart:           f.eager,
 	}
 }

@@ -106,7 +106,7 @@ var foreigns = map[string]foreign{
 	"bootstrap-defrag-threshold-megabytes": noEffect(ownStorage),
 	"compaction-batch-limit":               noEffect(ownStorage),
 	"compaction-sleep-interval":            noEffect(ownStorage),
-	"initial-election-tick-advance":        noEffectSwitch("elections do not count ticks here", yes),
+	"initial-election-tick-advance":        noEffectSwitch("a member that starts always stands soon, and disturbs no leader", yes),
 	"pre-vote":                             refuseSwitch("pre-vote is always on", yes),
 	"strict-reconfig-check":                noEffectSwitch("membership changes are not supported yet", yes),
 	"max-learners":                         noEffect("membership changes are not supported yet"),
