@@ -230,30 +230,8 @@ func (d *scriptHosts) items(o *occurrence, do func(n int, it *wire.Item)) {
 func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 	b := wire.AppendHeader(nil, 0)
 	d.items(o, func(n int, it *wire.Item) {
-		if !keep(n) {
-			return
-		}
-		switch it.Kind {
-		case wire.KindMessage:
-			b = wire.AppendMessage(b, &it.Message)
-		case wire.KindForward:
-			b = wire.AppendForward(b, &it.Forward)
-		case wire.KindForwardReject:
-			b = wire.AppendForwardReject(b, &it.ForwardReject)
-		case wire.KindReadAsk:
-			b = wire.AppendReadAsk(b, &it.ReadAsk)
-		case wire.KindReadReply:
-			b = wire.AppendReadReply(b, &it.ReadReply)
-		case wire.KindSnapshotOffer:
-			b = wire.AppendSnapshotOffer(b, &it.SnapshotOffer)
-		case wire.KindSnapshotFetch:
-			b = wire.AppendSnapshotFetch(b, &it.SnapshotFetch)
-		case wire.KindSnapshotBlock:
-			b = wire.AppendSnapshotBlock(b, &it.SnapshotBlock)
-		case wire.KindSnapshotStatus:
-			b = wire.AppendSnapshotStatus(b, &it.SnapshotStatus)
-		case wire.KindPulse:
-			b = wire.AppendPulse(b, &it.Pulse)
+		if keep(n) {
+			b = wire.AppendItem(b, it)
 		}
 	})
 	part := *o

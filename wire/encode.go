@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/quorate/quorate/raft"
@@ -171,4 +172,32 @@ func AppendReadReply(dst []byte, r *ReadReply) []byte {
 	}
 	dst = append(dst, ok)
 	return end(dst, at)
+}
+
+// AppendItem appends the item that it holds, by its kind. It panics on a kind that
+// a Reader cannot have returned.
+func AppendItem(dst []byte, it *Item) []byte {
+	switch it.Kind {
+	case KindMessage:
+		return AppendMessage(dst, &it.Message)
+	case KindForward:
+		return AppendForward(dst, &it.Forward)
+	case KindForwardReject:
+		return AppendForwardReject(dst, &it.ForwardReject)
+	case KindReadAsk:
+		return AppendReadAsk(dst, &it.ReadAsk)
+	case KindReadReply:
+		return AppendReadReply(dst, &it.ReadReply)
+	case KindPulse:
+		return AppendPulse(dst, &it.Pulse)
+	case KindSnapshotOffer:
+		return AppendSnapshotOffer(dst, &it.SnapshotOffer)
+	case KindSnapshotFetch:
+		return AppendSnapshotFetch(dst, &it.SnapshotFetch)
+	case KindSnapshotBlock:
+		return AppendSnapshotBlock(dst, &it.SnapshotBlock)
+	case KindSnapshotStatus:
+		return AppendSnapshotStatus(dst, &it.SnapshotStatus)
+	}
+	panic(fmt.Sprintf("wire: no item is of kind %d", it.Kind))
 }

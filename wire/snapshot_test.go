@@ -17,7 +17,7 @@ func TestSnapshotItems(t *testing.T) {
 	} {
 		b := AppendHeader(nil, 3)
 		n := len(b)
-		b = appendItem(b, &want)
+		b = AppendItem(b, &want)
 		var r Reader
 		var got Item
 		if _, err := r.Reset(b); err != nil {

@@ -56,32 +56,6 @@ var golden = []struct {
 	{"read reply", Item{Kind: KindReadReply, ReadReply: ReadReply{Group: 1, Ticket: 3, Index: 12, OK: true}}, "05 04000000 01 03 0c 01"},
 }
 
-func appendItem(dst []byte, it *Item) []byte {
-	switch it.Kind {
-	case KindMessage:
-		return AppendMessage(dst, &it.Message)
-	case KindForward:
-		return AppendForward(dst, &it.Forward)
-	case KindForwardReject:
-		return AppendForwardReject(dst, &it.ForwardReject)
-	case KindReadAsk:
-		return AppendReadAsk(dst, &it.ReadAsk)
-	case KindReadReply:
-		return AppendReadReply(dst, &it.ReadReply)
-	case KindPulse:
-		return AppendPulse(dst, &it.Pulse)
-	case KindSnapshotOffer:
-		return AppendSnapshotOffer(dst, &it.SnapshotOffer)
-	case KindSnapshotFetch:
-		return AppendSnapshotFetch(dst, &it.SnapshotFetch)
-	case KindSnapshotBlock:
-		return AppendSnapshotBlock(dst, &it.SnapshotBlock)
-	case KindSnapshotStatus:
-		return AppendSnapshotStatus(dst, &it.SnapshotStatus)
-	}
-	panic("no such kind")
-}
-
 // only returns an item with nothing but what its kind says, in a form that
 // compares equal: empty slices are nil.
 func only(it *Item) Item {
@@ -156,7 +130,7 @@ func TestGolden(t *testing.T) {
 	var want []Item
 	for _, g := range golden {
 		b := unhex(t, g.hex)
-		if got := appendItem(nil, &g.item); !bytes.Equal(got, b) {
+		if got := AppendItem(nil, &g.item); !bytes.Equal(got, b) {
 			t.Errorf("%s: got %x, want %x", g.name, got, b)
 		}
 		frame = append(frame, b...)
@@ -233,7 +207,7 @@ func TestPrefixes(t *testing.T) {
 	frame := AppendHeader(nil, 1)
 	ends := map[int]bool{len(frame): true}
 	for _, g := range golden {
-		frame = appendItem(frame, &g.item)
+		frame = AppendItem(frame, &g.item)
 		ends[len(frame)] = true
 	}
 	var it Item
@@ -309,7 +283,7 @@ func TestRoundTrip(t *testing.T) {
 		var want []Item
 		for range rapid.IntRange(0, 5).Draw(t, "items") {
 			it := genItem(t)
-			frame = appendItem(frame, &it)
+			frame = AppendItem(frame, &it)
 			want = append(want, only(&it))
 		}
 		var r Reader
@@ -377,9 +351,9 @@ func TestAllocs(t *testing.T) {
 	var r Reader
 	frame := appendFrame(nil, 64, 128)
 	forward := Item{Kind: KindForward, Forward: Forward{Group: 1, Term: 2, Entries: []smr.Entry{{Kind: smr.KindCommand, Data: make([]byte, 128)}}}}
-	frame = appendItem(frame, &forward)
+	frame = AppendItem(frame, &forward)
 	for i := range golden {
-		frame = appendItem(frame, &golden[i].item)
+		frame = AppendItem(frame, &golden[i].item)
 	}
 	decode := func() {
 		if _, err := r.Reset(frame); err != nil {
@@ -402,7 +376,7 @@ func TestAllocs(t *testing.T) {
 	encode := func() {
 		dst = AppendHeader(dst[:0], 0)
 		for i := range golden {
-			dst = appendItem(dst, &golden[i].item)
+			dst = AppendItem(dst, &golden[i].item)
 		}
 	}
 	if n := testing.AllocsPerRun(100, encode); n != 0 {
@@ -413,8 +387,8 @@ func TestAllocs(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	all := AppendHeader(nil, 3)
 	for i := range golden {
-		all = appendItem(all, &golden[i].item)
-		f.Add(appendItem(AppendHeader(nil, 0), &golden[i].item))
+		all = AppendItem(all, &golden[i].item)
+		f.Add(AppendItem(AppendHeader(nil, 0), &golden[i].item))
 	}
 	f.Add(all)
 	f.Add(appendFrame(nil, 3, 128))
@@ -436,7 +410,7 @@ func FuzzReader(f *testing.F) {
 				t.Fatalf("%d entries allocated for %d bytes", n, len(frame))
 			}
 			items = append(items, only(&it))
-			again = appendItem(again, &it)
+			again = AppendItem(again, &it)
 		}
 		if err != nil && !errors.Is(err, smr.ErrCorrupt) {
 			t.Fatalf("%v does not wrap ErrCorrupt", err)
