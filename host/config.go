@@ -82,7 +82,7 @@ type Config struct {
 	// Snapshots says when logs are compacted and how snapshots are sent.
 	Snapshots SnapshotConfig
 
-	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed and
+	// Raft holds the limits of the groups' cores; Group, ID, timeouts, Seed,
 	// Rest, EagerStart and Memory are set by the host.
 	Raft raft.Config
 

@@ -222,7 +222,6 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 	}
 	g.wake(now, wokenClient)
 	s.activate(g)
-	s.waitFor(g)
 	if w.read {
 		s.metrics.reads.Add(1)
 		if g.reads.count >= s.cfg.RequestsMax {
@@ -230,6 +229,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 			return
 		}
 		g.reads.add(w)
+		s.waitFor(g)
 		return
 	}
 	s.metrics.proposals.Add(1)
