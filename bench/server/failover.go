@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -23,34 +21,10 @@ const (
 
 // runFailovers kills the leader of each system so often, in turns, and records
 // how long it takes until a write that is sent afterwards is acknowledged.
-func runFailovers(ctx context.Context, o *options, dir string, systems []system, t *table) error {
-	clusters := map[string]*cluster{}
-	defer func() {
-		for _, c := range clusters {
-			c.stop()
-		}
-	}()
-	for trial := range o.failovers {
-		for _, s := range systems {
-			if s.members < 3 {
-				continue
-			}
-			if clusters[s.name] == nil {
-				c, err := startCluster(ctx, dir, s)
-				if err != nil {
-					return err
-				}
-				clusters[s.name] = c
-			}
-			gap, err := failOver(ctx, clusters[s.name])
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			fmt.Fprintf(os.Stderr, "%d/%d leader killed %-12s next write after %.0f ms\n", trial+1, o.failovers, s.name, gap.Seconds()*1e3)
-			t.Failovers = recordTrial(t.Failovers, s.name, gap)
-		}
-	}
-	return nil
+func runFailovers(ctx context.Context, o *options, dir string, systems []system, t *table) (err error) {
+	x := outage{what: "leader killed", result: "next write", measure: failOver}
+	t.Failovers, err = x.inTurns(ctx, dir, systems, o.failovers)
+	return err
 }
 
 // failOver kills the leader under a light load, measures, and starts it again.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/quorate/quorate/internal/load"
@@ -13,41 +12,17 @@ import (
 // runRestarts writes a number of keys to each system, and then kills all of its
 // members and starts them again, so often, in turns. What is recorded is the time
 // until every member answers a linearizable read.
-func runRestarts(ctx context.Context, o *options, dir string, systems []system, t *table) error {
+func runRestarts(ctx context.Context, o *options, dir string, systems []system, t *table) (err error) {
 	if o.restarts == 0 {
 		return nil
 	}
 	t.RestartEntries = o.entries
-	clusters := map[string]*cluster{}
-	defer func() {
-		for _, c := range clusters {
-			c.stop()
-		}
-	}()
-	for trial := range o.restarts {
-		for _, s := range systems {
-			if s.members < 3 {
-				continue
-			}
-			if clusters[s.name] == nil {
-				c, err := startCluster(ctx, dir, s)
-				if err != nil {
-					return err
-				}
-				clusters[s.name] = c
-				if err := fill(ctx, o, c); err != nil {
-					return fmt.Errorf("%s: %w", s.name, err)
-				}
-			}
-			took, err := restartAll(ctx, clusters[s.name])
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			fmt.Fprintf(os.Stderr, "%d/%d restart %-12s all serve after %.0f ms\n", trial+1, o.restarts, s.name, took.Seconds()*1e3)
-			t.Restarts = recordTrial(t.Restarts, s.name, took)
-		}
+	x := outage{
+		what: "restart", result: "all serve", measure: restartAll,
+		prepare: func(ctx context.Context, c *cluster) error { return fill(ctx, o, c) },
 	}
-	return nil
+	t.Restarts, err = x.inTurns(ctx, dir, systems, o.restarts)
+	return err
 }
 
 // fill writes until so many writes are acknowledged.
