@@ -60,6 +60,9 @@ type Protections struct {
 	// Prepared: the log's segments are plain files that grow, neither reserved
 	// nor recycled. It protects from nothing: it is for measurements.
 	Prepared bool
+	// DirectWrites: the log is written through the page cache. It protects from
+	// nothing: it is for measurements.
+	DirectWrites bool
 	// Pulse: groups rest although no host vouches for another.
 	Pulse bool
 }
@@ -126,6 +129,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Now:            rt.env.Now,
 		NoSync:         rt.env.Without.Sync,
 		Plain:          rt.env.Without.Prepared,
+		PageCache:      rt.env.Without.DirectWrites,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)

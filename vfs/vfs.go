@@ -4,8 +4,8 @@
 //
 //   - OS is the operating system's file system, as pebble implements it. On
 //     Linux its File.Preallocate is fallocate, which reserves space without
-//     changing the file's size, and File.SyncData is fdatasync; elsewhere they
-//     are nothing and a full sync.
+//     changing the file's size, File.SyncData is fdatasync, and OpenDirect writes
+//     past the page cache; elsewhere they are nothing, a full sync, and refused.
 //   - Mem is a file system in memory that can crash: Mem.Crash returns what a
 //     disk may hold after a power cut.
 //   - Fault wraps another file system and asks a policy before each operation.
@@ -46,7 +46,7 @@ const CategorySnapshot vfs.DiskWriteCategory = "quorate-snapshot"
 var ErrLocked = errors.New("directory is locked")
 
 // OS returns the operating system's file system.
-func OS() FS { return vfs.Default }
+func OS() FS { return theSystem }
 
 // LockDir takes the directory for this process alone until the closer is
 // closed. The directory must exist. The lock is a file named LOCK in it, which

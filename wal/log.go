@@ -54,6 +54,7 @@ type Log struct {
 	unmoved         uint64 // a segment from which nothing could be moved
 	noMoves, warned bool
 	lastEmpty       bool // the last batch is an empty one
+	pageCache       bool // nothing is written past the page cache
 
 	// mu guards segments, what is synced of each group, and stats.
 	mu       sync.Mutex
@@ -108,6 +109,7 @@ func Open(fs vfs.FS, dir string, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{fs: fs, dir: dir, o: o, lock: lock, groups: map[smr.GroupID]*group{}, fill: &buffer{}, taken: &buffer{}}
+	l.pageCache = o.PageCache || o.Plain
 	l.fill.reset(1)
 	l.taken.reset(0)
 	if err := l.recover(); err != nil {
@@ -215,7 +217,7 @@ func (l *Log) closeFiles() error {
 	var errs []error
 	for _, s := range slices.Concat(l.segments, l.free, []*segment{l.next}) {
 		if s != nil && s.f != nil {
-			errs = append(errs, s.f.Close())
+			errs = append(errs, s.close())
 		}
 	}
 	return errors.Join(append(errs, l.lock.Close())...)
