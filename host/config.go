@@ -48,6 +48,11 @@ type Config struct {
 	// 5 s + 2 × ElectionTimeout.
 	RequestTimeout time.Duration
 
+	// DiskStallTimeout is how long something may wait to be on the log's disk. When
+	// it is over this host hands over what it leads, so that a disk that hangs does
+	// not hold up its clients. Default 2 × ElectionTimeout, at least half a second.
+	DiskStallTimeout time.Duration
+
 	// Shards is the number of loops and logs among which the groups are
 	// divided. Default 1. It must be the same on all hosts of the cluster and
 	// for the life of Dir.
@@ -127,6 +132,7 @@ func (c *Config) complete() error {
 	orDefault(&c.ElectionTimeout, 150*time.Millisecond)
 	orDefault(&c.HeartbeatInterval, c.ElectionTimeout/5)
 	orDefault(&c.RequestTimeout, 5*time.Second+2*c.ElectionTimeout)
+	orDefault(&c.DiskStallTimeout, max(2*c.ElectionTimeout, 500*time.Millisecond))
 	orDefault(&c.Shards, 1)
 	orDefault(&c.ApplyWorkers, c.Shards)
 	orDefault(&c.CommandBytesMax, 4<<20)
@@ -152,6 +158,8 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: ElectionTimeout of %v is below 1ms", ErrConfig, c.ElectionTimeout)
 	case c.HeartbeatInterval <= 0 || c.HeartbeatInterval > c.ElectionTimeout/2:
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
+	case c.DiskStallTimeout < 0:
+		return fmt.Errorf("%w: DiskStallTimeout of %v is negative", ErrConfig, c.DiskStallTimeout)
 	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0 || c.TailBytesMax < 0:
 		return fmt.Errorf("%w: a limit is negative", ErrConfig)
 	case c.CommandBytesMax > c.InboxBytesMax || c.CommandBytesMax > c.LogBufferBytesMax:

@@ -28,6 +28,7 @@ func (s *Shard) syncedWith(now smr.Instant, full bool, err error) {
 		s.fail(fmt.Errorf("%w: %w", ErrLogFailed, err))
 		return
 	}
+	s.diskAnswered(now)
 	if full == s.disk.full {
 		if full {
 			s.disk.retryAt = now.Add(diskRetryEvery)

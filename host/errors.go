@@ -34,6 +34,10 @@ var (
 	// hands its leaderships over, goes on answering reads, and takes commands
 	// again by itself when there is room.
 	ErrDiskFull = errors.New("the disk of this host's log is full, nothing was done; free some space there, or send the command to another host")
+	// ErrDiskStalled: the disk of this host's log has not answered for
+	// Config.DiskStallTimeout. Not done. As with a full disk the host hands over, and
+	// takes commands again by itself when the disk works.
+	ErrDiskStalled = errors.New("the disk of this host's log has stalled, nothing was done; look at the disk, or send the command to another host")
 	// ErrGroupExists: StartGroup with the id of a running group.
 	ErrGroupExists = errors.New("group runs already")
 	// ErrUnknownGroup: no group of that id runs on this host.
@@ -51,5 +55,5 @@ func Retryable(err error) bool {
 		return false
 	}
 	return errors.Is(err, ErrBusy) || errors.Is(err, ErrNoLeader) || errors.Is(err, ErrStopped) ||
-		errors.Is(err, ErrTooLarge) || errors.Is(err, ErrDiskFull)
+		errors.Is(err, ErrTooLarge) || errors.Is(err, ErrDiskFull) || errors.Is(err, ErrDiskStalled)
 }

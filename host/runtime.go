@@ -63,6 +63,8 @@ type Protections struct {
 	// DirectWrites: the log is written through the page cache. It protects from
 	// nothing: it is for measurements.
 	DirectWrites bool
+	// DiskWatch: a leader whose disk stalls keeps leading.
+	DiskWatch bool
 	// Pulse: groups rest although no host vouches for another.
 	Pulse bool
 }
@@ -144,6 +146,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		groups:  map[smr.GroupID]*group{}, starting: map[smr.GroupID]bool{},
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
+		watch:   idleDisk,
 		pulses:  pulses{at: smr.Never},
 		clock:   groupClock{limit: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender},

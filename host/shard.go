@@ -47,6 +47,7 @@ type Shard struct {
 	jobEntries int
 	failed     error
 	disk       diskRoom
+	watch      diskWatch
 	imageIDs   uint64
 	// blocksAhead is how many blocks of a snapshot are asked for ahead.
 	blocksAhead int
@@ -58,7 +59,7 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, diskStalls atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
@@ -95,11 +96,13 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 		s.retryDisk(now)
 	}
 	taken := s.runGroups(now)
-	if s.log.Pending() {
+	pending := s.log.Pending()
+	if pending {
 		s.syncer.wake()
 	}
 	s.out.flush()
-	next := s.disk.retryAt
+	s.watchDisk(now, pending)
+	next := min(s.disk.retryAt, s.watch.at)
 	if len(s.deadlines) > 0 {
 		next = min(next, s.deadlines[0].at)
 	}
@@ -235,6 +238,10 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 	s.metrics.proposals.Add(1)
 	if s.disk.full {
 		w.complete(smr.Result{}, ErrDiskFull)
+		return
+	}
+	if s.watch.stalled {
+		w.complete(smr.Result{}, ErrDiskStalled)
 		return
 	}
 	if s.congested() || s.waiters.bytes+w.entry.Size() > s.cfg.InboxBytesMax {

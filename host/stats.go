@@ -15,8 +15,9 @@ type Stats struct {
 	// Frames from peers; of them BadFrames could not be read, and DroppedFrames
 	// were dropped because the log could not keep up.
 	Frames, BadFrames, DroppedFrames uint64
-	// DiskFull is how often the log's disk was found full.
-	DiskFull uint64
+	// DiskFull is how often the log's disk was found full, DiskStalls how often a
+	// write took longer than Config.DiskStallTimeout.
+	DiskFull, DiskStalls uint64
 	// Compactions of logs; SnapshotsTaken and SnapshotsInstalled; blocks and
 	// bytes of snapshots sent and received, and blocks that a receiver had
 	// already when it went on.
@@ -60,6 +61,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.BadFrames += m.badFrames.Load()
 		st.DroppedFrames += m.droppedFrames.Load()
 		st.DiskFull += m.diskFull.Load()
+		st.DiskStalls += m.diskStalls.Load()
 		st.Compactions += m.compactions.Load()
 		st.SnapshotsTaken += m.snapshotsTaken.Load()
 		st.SnapshotsInstalled += m.snapshotsInstalled.Load()

@@ -64,6 +64,7 @@ func newHostCollector(h *host.Host) *hostCollector {
 			counter("snapshot_sent_bytes_total", "Bytes of snapshots sent to other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesSent) }),
 			counter("snapshot_received_bytes_total", "Bytes of snapshots received from other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesReceived) }),
 			counter("snapshot_resumed_blocks_total", "Blocks that were there already when receiving went on.", func(s *host.Stats) float64 { return float64(s.SnapshotBlocksResumed) }),
+			counter("log_disk_stalls_total", "Times that the log's disk did not answer for two election timeouts.", func(s *host.Stats) float64 { return float64(s.DiskStalls) }),
 			gauge("log_no_space", "1 if the disk of the log is full.", func(s *host.Stats) float64 { return float(s.Log.NoSpace) }),
 		},
 		peerUp:       peer("up", "1 if both directions of the connection stand."),
