@@ -121,17 +121,16 @@ const startTailBytesMax = 4 << 20
 func (rt *Runtime) newShard(number int) (*Shard, error) {
 	cfg := &rt.cfg
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
-		Identity:       wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
-		Shard:          uint32(number),
-		SegmentBytes:   cfg.SegmentBytes,
-		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
-		TailBytesMax:   startTailBytesMax,
-		RecycleMax:     recycleMax(cfg),
-		Logger:         cfg.Logger,
-		Now:            rt.env.Now,
-		NoSync:         rt.env.Without.Sync,
-		Plain:          rt.env.Without.Prepared,
-		PageCache:      rt.env.Without.DirectWrites,
+		Identity:     wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
+		Shard:        uint32(number),
+		SegmentBytes: cfg.SegmentBytes,
+		TailBytesMax: startTailBytesMax,
+		RecycleMax:   recycleMax(cfg),
+		Logger:       cfg.Logger,
+		Now:          rt.env.Now,
+		NoSync:       rt.env.Without.Sync,
+		Plain:        rt.env.Without.Prepared,
+		PageCache:    rt.env.Without.DirectWrites,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)

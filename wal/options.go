@@ -31,9 +31,6 @@ type Options struct {
 	// It may differ from one Open to the next. A batch larger than a segment
 	// gets a larger segment of its own.
 	SegmentBytes int64
-	// BufferBytesMax bounds what is filled and not yet taken by the syncer: at
-	// or above it, Room returns zero. Default 64 MiB.
-	BufferBytesMax int
 	// TailBytesMax bounds LogState.Tail. Default 16 MiB.
 	TailBytesMax int
 	// RecycleMax is how many freed segments are kept to be written again.
@@ -61,9 +58,6 @@ func (o *Options) complete() error {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
 	}
-	if o.BufferBytesMax == 0 {
-		o.BufferBytesMax = 64 << 20
-	}
 	if o.TailBytesMax == 0 {
 		o.TailBytesMax = 16 << 20
 	}
@@ -79,8 +73,8 @@ func (o *Options) complete() error {
 	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax {
 		return fmt.Errorf("segment of %d bytes: must be between %d and %d", o.SegmentBytes, segmentBytesMin, int64(segmentBytesMax))
 	}
-	if o.BufferBytesMax < 0 || o.TailBytesMax < 0 {
-		return fmt.Errorf("a limit in bytes is negative")
+	if o.TailBytesMax < 0 {
+		return fmt.Errorf("a limit of %d bytes for the tail is negative", o.TailBytesMax)
 	}
 	return nil
 }
