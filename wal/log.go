@@ -48,7 +48,6 @@ type Log struct {
 	former   uint32     // checksum of the last batch
 	sequence uint64     // of the next batch
 	sums     []byte
-	zeros    []byte
 	// moveBytes is how much may still be moved before the next rotation.
 	moveBytes       int64
 	unmoved         uint64 // a segment from which nothing could be moved

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/quorate/quorate/vfs"
 )
@@ -12,6 +13,9 @@ import (
 // zeroStep is how much of a new segment is filled with zeros at a time, ahead of
 // what is written to it.
 const zeroStep = 1 << 20
+
+// zeros are for all logs of the process.
+var zeros = sync.OnceValue(func() []byte { return make([]byte, zeroStep) })
 
 // segment is a file of the log.
 type segment struct {
@@ -194,11 +198,7 @@ func (l *Log) zeroAhead(s *segment, at int64) error {
 	if s.size >= s.capacity || s.size >= at+zeroStep/2 || l.o.Plain {
 		return nil
 	}
-	n := min(zeroStep, s.capacity-s.size)
-	if len(l.zeros) < int(n) {
-		l.zeros = make([]byte, n)
-	}
-	k, err := l.writeTo(s, l.zeros[:n], s.size)
+	k, err := l.writeTo(s, zeros()[:min(zeroStep, s.capacity-s.size)], s.size)
 	l.mu.Lock()
 	s.size += int64(k)
 	l.mu.Unlock()
