@@ -190,22 +190,25 @@ func (s *Server) setHeader(h *pb.ResponseHeader, revision int64) {
 	h.Revision, h.RaftTerm = revision, s.group.Status().Term
 }
 
-// deadlineContext is a context with an earlier deadline. Unlike one of
-// context.WithTimeout it starts no timer, which would be a good part of what a
-// request costs here: a Group keeps the deadline by itself.
+// deadlineContext is a context with a deadline that nothing but a Group keeps. Unlike
+// one of context.WithTimeout it starts no timer; and whoever waits under it waits for
+// the answer alone, not for the client's leaving as well, whose request cannot be
+// called back anyway. Timer, channel and select would be a good part of what a
+// request costs here.
 type deadlineContext struct {
 	context.Context
 	at time.Time
 }
 
 func (d *deadlineContext) Deadline() (time.Time, bool) { return d.at, true }
+func (d *deadlineContext) Done() <-chan struct{}       { return nil }
 
 // bounded returns ctx with a deadline of at most RequestTimeout from now: no
 // request waits for ever.
 func (s *Server) bounded(ctx context.Context) context.Context {
 	at := time.Now().Add(s.cfg.RequestTimeout)
 	if earlier, ok := ctx.Deadline(); ok && earlier.Before(at) {
-		return ctx
+		at = earlier
 	}
 	return &deadlineContext{ctx, at}
 }
