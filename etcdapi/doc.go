@@ -27,7 +27,8 @@
 // A status tells three outcomes apart:
 //
 //	OK                                       done
-//	Unavailable "etcdserver: no leader",
+//	Unavailable "etcdserver: no leader"
+//	and "the disk … is full",
 //	ResourceExhausted "too many requests",
 //	and the codes of a bad request           not done, and certainly so
 //	Unavailable "etcdserver: request timed

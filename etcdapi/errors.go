@@ -34,9 +34,10 @@ func groupError(err error) error {
 		return rpctypes.ErrGRPCStopped
 	case errors.Is(err, context.DeadlineExceeded):
 		return rpctypes.ErrGRPCTimeout
-	case errors.Is(err, host.ErrGroupFailed), errors.Is(err, host.ErrLogFailed):
+	case errors.Is(err, host.ErrGroupFailed), errors.Is(err, host.ErrLogFailed), errors.Is(err, host.ErrDiskFull):
 		// Another member may well serve this request: Unavailable makes clients
-		// go there.
+		// go there. etcd's "database space exceeded" would not: it is an alarm of
+		// the whole cluster, which stays until somebody disarms it.
 		return status.Error(codes.Unavailable, "etcdserver: "+err.Error())
 	}
 	return status.Error(codes.Unknown, err.Error())

@@ -42,6 +42,8 @@ type Status struct {
 	LeaderChanges uint64
 	// IsLearner says that this member has no vote.
 	IsLearner bool
+	// DiskFull says that this member takes no commands (host.ErrDiskFull).
+	DiskFull bool
 }
 
 // Member is one member of the cluster, as clients see it.

@@ -17,7 +17,7 @@ type hostGroup struct{ *host.Group }
 // Status implements Group.
 func (h hostGroup) Status() Status {
 	st := h.Group.Status()
-	return Status{Leader: st.Leader, Term: st.Term, Commit: st.Commit, Applied: st.Applied, LeaderChanges: st.LeaderChanges}
+	return Status{Leader: st.Leader, Term: st.Term, Commit: st.Commit, Applied: st.Applied, LeaderChanges: st.LeaderChanges, DiskFull: st.DiskFull}
 }
 
 // movePoll is how often MoveLeader looks whether the new leader is there.

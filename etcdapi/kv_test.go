@@ -357,6 +357,8 @@ func TestGroupErrors(t *testing.T) {
 		{wrap(host.ErrOutcomeUnknown, context.Canceled), rpctypes.ErrGRPCCanceled},
 		{host.ErrGroupFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrGroupFailed.Error())},
 		{host.ErrLogFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrLogFailed.Error())},
+		// "Unavailable" sends clients to another member; the space is this one's alone.
+		{host.ErrDiskFull, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskFull.Error())},
 		{errors.New("odd"), status.Error(codes.Unknown, "odd")},
 	} {
 		m.set(func() { m.err = x.err })

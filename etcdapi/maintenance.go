@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -38,6 +39,9 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 	}
 	if st.Leader == 0 {
 		resp.Errors = append(resp.Errors, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoLeader))
+	}
+	if st.DiskFull {
+		resp.Errors = append(resp.Errors, rpctypes.ErrorDesc(groupError(host.ErrDiskFull)))
 	}
 	return resp, nil
 }

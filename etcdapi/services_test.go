@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/quorate/quorate/host"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -65,6 +66,11 @@ func TestStatus(t *testing.T) {
 	resp, err = c.maintenance.Status(t.Context(), &pb.StatusRequest{})
 	if err != nil || resp.Leader != 0 || len(resp.Errors) != 1 || resp.Errors[0] != "etcdserver: no leader" {
 		t.Errorf("without a leader: %v, %v", resp, err)
+	}
+	m.set(func() { m.cluster.leader, m.diskFull = 1, true })
+	resp, err = c.maintenance.Status(t.Context(), &pb.StatusRequest{})
+	if err != nil || len(resp.Errors) != 1 || resp.Errors[0] != "etcdserver: "+host.ErrDiskFull.Error() {
+		t.Errorf("with a full disk: %v, %v", resp, err)
 	}
 }
 

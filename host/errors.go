@@ -32,7 +32,8 @@ var (
 	ErrLogFailed = errors.New("the write-ahead log failed")
 	// ErrDiskFull: the disk of this host's log has no room. Not done. The host
 	// hands its leaderships over, goes on answering reads, and takes commands
-	// again by itself when there is room.
+	// again by itself when there is room. A leader elsewhere could take the command,
+	// but its result is known here only once this host has kept it.
 	ErrDiskFull = errors.New("the disk of this host's log is full, nothing was done; free some space there, or send the command to another host")
 	// ErrGroupExists: StartGroup with the id of a running group.
 	ErrGroupExists = errors.New("group runs already")

@@ -28,8 +28,8 @@ func (g *Group) ID() smr.GroupID { return g.g.id }
 //
 // The command must not be changed any more, not even after an error.
 //
-// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrStopped (not done, see
-// Retryable); ErrOutcomeUnknown, also when ctx ends first; ErrGroupFailed.
+// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrDiskFull, ErrStopped (not done,
+// see Retryable); ErrOutcomeUnknown, also when ctx ends first; ErrGroupFailed.
 func (g *Group) Propose(ctx context.Context, command []byte) (smr.Result, error) {
 	if err := g.checkSize(command); err != nil {
 		return smr.Result{}, err
@@ -155,6 +155,8 @@ type Status struct {
 	Last          uint64
 	Persisted     uint64
 	LeaderChanges uint64 // seen since the start
+	// DiskFull: commands are refused with ErrDiskFull.
+	DiskFull bool
 }
 
 // Status is cheap and asks nobody.
@@ -163,7 +165,7 @@ func (g *Group) Status() Status {
 	return Status{
 		Role: raft.RoleState(v.role.Load()), Term: v.term.Load(), Leader: smr.ReplicaID(v.leader.Load()),
 		Commit: v.commit.Load(), Applied: v.applied.Load(), First: v.first.Load(), Last: v.last.Load(), Persisted: v.persisted.Load(),
-		LeaderChanges: v.leaderChanges.Load(),
+		LeaderChanges: v.leaderChanges.Load(), DiskFull: g.g.shard.syncer.full.Load(),
 	}
 }
 
