@@ -68,8 +68,8 @@ type Config struct {
 	MaxRequestBytes int
 	// MaxTxnOps bounds the operations of a transaction. Default 128.
 	MaxTxnOps int
-	// RequestTimeout bounds every request, whatever its context says. Default
-	// 7 s; etcd's is 5 s and two election timeouts.
+	// RequestTimeout bounds what a request waits for the group, whatever its
+	// context says. Default 7 s; etcd's is 5 s and two election timeouts.
 	RequestTimeout time.Duration
 
 	// Logger for what an operator should know. Default: slog.Default().
