@@ -22,6 +22,9 @@ type Config struct {
 	Incarnation uint64
 	// Dir holds the logs; it belongs to this host alone. Required.
 	Dir string
+	// LogsExist says that Dir held this host's logs before: one that is missing is
+	// an error (ErrDamaged), and else a new one is made.
+	LogsExist bool
 	// FS is the file system of Dir. Default: the operating system's.
 	FS vfs.FS
 

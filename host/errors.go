@@ -39,6 +39,10 @@ var (
 	ErrGroupExists = errors.New("group runs already")
 	// ErrUnknownGroup: no group of that id runs on this host.
 	ErrUnknownGroup = errors.New("unknown group")
+	// ErrDamaged: the log and the state machine of a replica do not belong
+	// together, or the log is gone. The replica must not go on: it may have voted
+	// and acknowledged what it no longer knows.
+	ErrDamaged = errors.New("log and state of this replica do not belong together, or the log is gone: it may have forgotten votes and acknowledged commands; put a whole copy of both back, or replace it by a replica with another id")
 	// ErrConfig is wrapped by every error about a Config or GroupConfig.
 	ErrConfig = errors.New("bad configuration")
 	// ErrNotLeader: the operation is one that only the leader can do.

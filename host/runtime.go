@@ -118,6 +118,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
 		Identity:       wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
 		Shard:          uint32(number),
+		MustExist:      cfg.LogsExist,
 		SegmentBytes:   cfg.SegmentBytes,
 		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
 		TailBytesMax:   startTailBytesMax,
@@ -127,6 +128,9 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		NoSync:         rt.env.Without.Sync,
 		Plain:          rt.env.Without.Prepared,
 	})
+	if errors.Is(err, wal.ErrMissing) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)
 	}

@@ -27,6 +27,9 @@ type Options struct {
 	Identity Identity
 	// Shard that the log belongs to.
 	Shard uint32
+	// MustExist: a log was here, so none is made where it is missing. A replica
+	// that lost its log may have voted and acknowledged what it no longer knows.
+	MustExist bool
 	// SegmentBytes is the size of a segment. Default 64 MiB, at least 16 KiB.
 	// It may differ from one Open to the next. A batch larger than a segment
 	// gets a larger segment of its own.

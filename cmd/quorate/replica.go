@@ -77,11 +77,14 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log 
 		return nil, err
 	}
 	if r.host, err = host.Open(hostConfig); err != nil {
+		return nil, damagedIn(s.DataDir, err)
+	}
+	if err := r.dir.LogMade(); err != nil {
 		return nil, err
 	}
 	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: keysGroup, Logger: log})
 	if r.group, err = r.host.StartGroup(host.GroupConfig{ID: keysGroup, Members: r.voters(), Machine: store}); err != nil {
-		return nil, err
+		return nil, damagedIn(s.DataDir, err)
 	}
 	if r.rosterGroup, err = r.host.StartGroup(host.GroupConfig{ID: rosterGroup, Members: r.voters(), Machine: r.roster}); err != nil {
 		return nil, err
@@ -125,7 +128,7 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 	}
 	return host.Config{
 		ID: id.Member, Cluster: id.Cluster, Incarnation: id.Incarnation,
-		Dir: r.dir.WAL, FS: fs,
+		Dir: r.dir.WAL, FS: fs, LogsExist: id.HasLog,
 		Listener: r.doors.peers, Peers: addresses, TLS: secure,
 		ElectionTimeout: s.Election, HeartbeatInterval: s.Heartbeat, RequestTimeout: requestTimeout(s),
 		CommandBytesMax: max(4<<20, 2*s.MaxRequestBytes),
@@ -133,6 +136,14 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 		Snapshots: host.SnapshotConfig{BandwidthBytes: int64(s.SnapshotBandwidth)},
 		Logger:    r.log,
 	}, nil
+}
+
+// damagedIn is err, with the directory if it is that that is damaged.
+func damagedIn(dir string, err error) error {
+	if !errors.Is(err, host.ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", datadir.ErrDamaged, dir, err)
 }
 
 // requestTimeout is etcd's: 5 s for queues, work and the disk, and two election
