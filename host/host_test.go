@@ -3,10 +3,10 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +17,7 @@ import (
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/vfs"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -67,10 +68,10 @@ func (j *journal) Apply(batch []smr.Committed) error {
 		j.commands = append(j.commands, command)
 		j.seen[string(c.Data)]++
 		c.Result = smr.Result{Value: uint64(len(j.commands)), Data: command}
-		h := fnv.New128a()
+		h := sha256.New()
 		h.Write(j.digest[:])
 		h.Write(c.Data)
-		h.Sum(j.digest[:0])
+		copy(j.digest[:], h.Sum(nil))
 	}
 	return nil
 }
@@ -432,6 +433,26 @@ func TestCancelledAndLate(t *testing.T) {
 	}
 }
 
+// "CommandBytesMax bounds a command": what is within it goes through, from the
+// leader and through a follower, however large the bound is.
+func TestLargestCommand(t *testing.T) {
+	const size = 73 << 20
+	c := newCluster(t, 3, func(cfg *host.Config) {
+		cfg.CommandBytesMax, cfg.InboxBytesMax, cfg.LogBufferBytesMax = size, size+smr.EntryOverhead, 2*size
+		cfg.FS, cfg.ElectionTimeout = vfs.NewMem(), 2*time.Second // such a write takes some time
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	lead := c.leader()
+	for i, at := range []smr.ReplicaID{lead, lead%3 + 1} {
+		command := make([]byte, size)
+		command[0] = byte(i)
+		if _, err := c.groups[at].Propose(ctx, command); err != nil {
+			t.Fatalf("at replica %d: %v", at, err)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	c := newCluster(t, 1, func(cfg *host.Config) { cfg.CommandBytesMax, cfg.InboxBytesMax, cfg.RequestsMax = 1000, 4000, 4 })
 	c.propose(1, "first")
@@ -518,6 +539,10 @@ func TestBadConfig(t *testing.T) {
 		"election":  func(c *host.Config) { c.ElectionTimeout = time.Microsecond },
 		"negative":  func(c *host.Config) { c.Shards = -1 },
 		"limits":    func(c *host.Config) { c.CommandBytesMax = 1 << 30 },
+		"overhead":  func(c *host.Config) { c.CommandBytesMax = 64 << 20 },
+		"frames": func(c *host.Config) {
+			c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax = 1<<30+1, 1<<31, 1<<31
+		},
 	} {
 		cfg := good
 		spoil(&cfg)

@@ -1,8 +1,11 @@
 package host
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/smr"
@@ -84,6 +87,27 @@ func TestDeadlineHeap(t *testing.T) {
 }
 
 // "Inboxes are bounded. Full means ErrBusy at once."
+// narrow is a Sender that carries no frame.
+type narrow struct{}
+
+func (narrow) Send(_ uint64, b *transport.Buffer) error {
+	b.Release()
+	return transport.ErrFrameTooLarge
+}
+
+// A frame that the transport will never carry is said to an operator, once.
+func TestFrameTooLargeIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	o := outbox{sender: narrow{}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 2 {
+		o.frame(2)
+		o.flush()
+	}
+	if text := log.String(); strings.Count(text, "larger than the transport carries") != 1 {
+		t.Errorf("logged %q", text)
+	}
+}
+
 func TestInboxBounds(t *testing.T) {
 	wakes := 0
 	in := inbox{bytesMax: 1000, wake: func() { wakes++ }}
@@ -111,8 +135,15 @@ func TestInboxBounds(t *testing.T) {
 			t.Fatal("the letters are not what was put in")
 		}
 	}
-	if wakes != 3 {
-		t.Errorf("woken %d times for three times something in an empty inbox", wakes)
+	// What never fits would be sent again for ever.
+	if err := in.frame(1, transport.Frame{B: make([]byte, 1001)}); err != nil {
+		t.Errorf("a frame larger than the inbox, into an empty one: %v", err)
+	}
+	if err := in.frame(1, transport.Frame{B: make([]byte, 1)}); !errors.Is(err, ErrBusy) {
+		t.Errorf("a frame after that: %v", err)
+	}
+	if wakes != 4 {
+		t.Errorf("woken %d times for four times something in an empty inbox", wakes)
 	}
 	in.stop(ErrStopped)
 	if err := in.request(&waiter{}); !errors.Is(err, ErrStopped) {

@@ -146,7 +146,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		disk:    diskRoom{retryAt: smr.Never},
 		pulses:  pulses{at: smr.Never},
 		clock:   groupClock{limit: smr.Never},
-		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
+		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax
