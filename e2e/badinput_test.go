@@ -157,11 +157,11 @@ func TestBadInputDataDir(t *testing.T) {
 			refused(t, exitStart, append(words, dir), serveArgs(t, "--data-dir", dir)...)
 		})
 	}
-	bad("is a file", nil, func(t *testing.T, dir string) string {
+	bad("is a file", []string{"not a directory", "--data-dir"}, func(t *testing.T, dir string) string {
 		writeFile(t, filepath.Join(dir, "file"), "")
 		return filepath.Join(dir, "file")
 	})
-	bad("below a file", nil, func(t *testing.T, dir string) string {
+	bad("below a file", []string{"not a directory", "--data-dir"}, func(t *testing.T, dir string) string {
 		writeFile(t, filepath.Join(dir, "file"), "")
 		return filepath.Join(dir, "file", "data")
 	})

@@ -27,6 +27,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
@@ -101,11 +102,11 @@ type Dir struct {
 // system's.
 func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
 	if err := makeDir(fsys, path); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
 	lock, err := vfs.LockDir(fsys, path)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
 	d := &Dir{fs: fsys, path: path, WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
 	if err := d.identify(fsys, path, want); err != nil {
@@ -123,6 +124,21 @@ func (d *Dir) LogMade() error {
 	}
 	d.Identity.HasLog = true
 	return write(d.fs, d.path, &d.Identity)
+}
+
+// advice says what to do about an error of the file system, if that is clear.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return "; there is a file in its place or on the way to it: name another --data-dir, or move the file away"
+	case errors.Is(err, fs.ErrPermission):
+		return "; let this user write there, or name another --data-dir"
+	case errors.Is(err, syscall.EROFS):
+		return "; mount it for writing, or name another --data-dir"
+	case vfs.IsNoSpace(err):
+		return "; free some space there, or name another --data-dir"
+	}
+	return ""
 }
 
 // Close gives the directory free. Whatever uses WAL and KV must be closed.
