@@ -19,6 +19,12 @@ import (
 // hosts starts three hosts, each with a store and a server, and returns their
 // clients and groups.
 func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
+	clients, groups, _ = openHosts(t)
+	return clients, groups
+}
+
+// openHosts is hosts, with the hosts.
+func openHosts(t *testing.T) (clients []*client, groups []*host.Group, opened []*host.Host) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	listeners, peers := map[smr.ReplicaID]net.Listener{}, map[smr.ReplicaID]string{}
@@ -44,13 +50,13 @@ func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
 			t.Fatal(err)
 		}
 		s, err := New(Config{Group: HostGroup(g), Store: store, Cluster: testCluster, Member: uint64(id),
-			Members: func() []Member { return members }, Logger: quiet})
+			Members: func() []Member { return members }, RequestTimeout: time.Hour, Logger: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
-		clients, groups = append(clients, serve(t, s)), append(groups, g)
+		clients, groups, opened = append(clients, serve(t, s)), append(groups, g), append(opened, h)
 	}
-	return clients, groups
+	return clients, groups, opened
 }
 
 // TestOnHosts: the API over the real runtime. What a client has written through
@@ -125,5 +131,40 @@ func TestMoveLeaderOnHosts(t *testing.T) {
 		if _, err := clients[0].Range(ctx, &pb.RangeRequest{Key: []byte("a")}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The leader leads already: that is done at once, as at etcd. A member that is dead
+// takes nothing over: the leader gives it up after an election timeout, and the
+// client need not wait for its own (which here never comes).
+func TestMoveLeaderToItselfAndToTheDead(t *testing.T) {
+	clients, groups, opened := openHosts(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := clients[0].Put(ctx, key("a")); err != nil {
+		t.Fatal(err)
+	}
+	st, err := clients[0].maintenance.Status(ctx, &pb.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := int(st.Leader - 1)
+	move := func(to int) error {
+		_, err := clients[leader].maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(to + 1)})
+		return err
+	}
+	if err := move(leader); err != nil {
+		t.Errorf("to itself: %v", err)
+	}
+	dead := (leader + 1) % 3
+	if err := opened[dead].Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, move(dead), errTransferTimeout)
+	if now := groups[leader].Status(); now.Leader != smr.ReplicaID(leader+1) || now.Term != st.RaftTerm {
+		t.Errorf("the leader is %d in term %d, not still %d in term %d", now.Leader, now.Term, leader+1, st.RaftTerm)
+	}
+	if _, err := clients[leader].Put(ctx, key("b")); err != nil {
+		t.Errorf("put after that: %v", err)
 	}
 }

@@ -24,7 +24,7 @@ func (h hostGroup) Status() Status {
 const movePoll = 2 * time.Millisecond
 
 // MoveLeader implements LeaderMover: the host's Transfer returns once the target
-// was asked to stand, and this waits until it leads.
+// was asked to stand, and this waits until it leads, or until the core gives it up.
 func (h hostGroup) MoveLeader(ctx context.Context, target smr.ReplicaID) error {
 	if err := h.Transfer(ctx, target); err != nil {
 		return err
@@ -32,6 +32,13 @@ func (h hostGroup) MoveLeader(ctx context.Context, target smr.ReplicaID) error {
 	tick := time.NewTicker(movePoll)
 	defer tick.Stop()
 	for h.Group.Status().Leader != target {
+		st, err := h.Inspect(ctx)
+		if err != nil {
+			return err
+		}
+		if st.Leader == st.ID && st.ID != target && st.Transferee != target {
+			return ErrNotMoved
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -377,6 +377,8 @@ func TestGroupErrors(t *testing.T) {
 		{host.ErrLogFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrLogFailed.Error())},
 		// "Unavailable" sends clients to another member; the space is this one's alone.
 		{host.ErrDiskFull, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskFull.Error())},
+		{host.ErrTransferring, status.Error(codes.Unavailable, "etcdserver: "+host.ErrTransferring.Error())},
+		{wrap(ErrNotMoved), status.Error(codes.Unavailable, "etcdserver: request timed out, leader transfer took too long")},
 		{errors.New("odd"), status.Error(codes.Unknown, "odd")},
 	} {
 		m.set(func() { m.err = x.err })

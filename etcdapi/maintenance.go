@@ -96,7 +96,8 @@ func (m *maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) 
 	return &pb.DefragmentResponse{}, nil
 }
 
-// MoveLeader makes another voter the leader. Only the leader can.
+// MoveLeader makes another voter the leader; the leader itself is it already. Only
+// the leader can.
 func (m *maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	mover, ok := m.group.(LeaderMover)
 	if !ok {

@@ -47,6 +47,9 @@ var (
 	ErrConfig = errors.New("bad configuration")
 	// ErrNotLeader: the operation is one that only the leader can do.
 	ErrNotLeader = errors.New("this replica does not lead the group")
+	// ErrTransferring: leadership is being handed over to another replica. Not
+	// done; ask again when it is known who leads.
+	ErrTransferring = errors.New("leadership is being handed over to another replica, nothing was done; ask again when it is known who leads")
 )
 
 // Retryable reports whether err says that the command has certainly not taken

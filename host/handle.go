@@ -190,16 +190,24 @@ func (g *Group) Inspect(ctx context.Context) (raft.Status, error) {
 }
 
 // Transfer hands leadership to another voter (thesis §3.10) and returns once it
-// was asked to stand. ErrNotLeader if this replica does not lead.
+// was asked to stand; Inspect says whether the core still waits for it. Handing
+// over to the leader itself is done at once. ErrNotLeader if this replica does not
+// lead, ErrTransferring while it hands over to another one.
 func (g *Group) Transfer(ctx context.Context, to smr.ReplicaID) error {
 	return g.control(ctx, func(now smr.Instant) error {
 		if g.g.failed != nil {
 			return g.g.failed
 		}
+		if to == g.g.shard.id && g.g.core.State().Role == raft.Leader {
+			return nil
+		}
 		g.g.shard.activate(g.g)
 		err := g.g.core.Transfer(now, to)
-		if errors.Is(err, raft.ErrNotLeader) {
+		switch {
+		case errors.Is(err, raft.ErrNotLeader):
 			return ErrNotLeader
+		case errors.Is(err, raft.ErrTransferring):
+			return ErrTransferring
 		}
 		return err
 	})

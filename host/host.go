@@ -212,7 +212,7 @@ func (g *Group) handOver(ctx context.Context) error {
 		if to == 0 {
 			return nil // alone: there is nobody to hand over to
 		}
-		if err := g.Transfer(ctx, to); err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, raft.ErrTransferring) {
+		if err := g.Transfer(ctx, to); err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrTransferring) {
 			return err
 		}
 		select {
