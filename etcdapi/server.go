@@ -60,6 +60,9 @@ type Config struct {
 	Cluster, Member uint64
 	// Members returns the members of the cluster. Default: this one alone.
 	Members func() []Member
+	// MembersBarrier returns once Members sees all that was known when it was
+	// called, with the errors of Group.Barrier. Default: Group's.
+	MembersBarrier func(context.Context) error
 	// Version is the version of etcd that clients are told, since they decide
 	// by it what they may ask for. Default: DefaultVersion.
 	Version string
@@ -98,6 +101,9 @@ func (c *Config) complete() error {
 	if c.Members == nil {
 		self := []Member{{ID: c.Member}}
 		c.Members = func() []Member { return self }
+	}
+	if c.MembersBarrier == nil && c.Group != nil {
+		c.MembersBarrier = c.Group.Barrier
 	}
 	switch {
 	case c.Group == nil:

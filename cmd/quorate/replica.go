@@ -95,7 +95,8 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log 
 	}
 	if r.api, err = etcdapi.New(etcdapi.Config{
 		Group: etcdapi.HostGroup(r.group), Store: store,
-		Cluster: r.dir.Identity.Cluster, Member: uint64(r.dir.Identity.Member), Members: r.members,
+		Cluster: r.dir.Identity.Cluster, Member: uint64(r.dir.Identity.Member),
+		Members: r.members, MembersBarrier: r.rosterGroup.Barrier,
 		MaxRequestBytes: s.MaxRequestBytes, MaxTxnOps: s.MaxTxnOps,
 		RequestTimeout: requestTimeout(s), Logger: log, Registry: registry,
 	}); err != nil {
