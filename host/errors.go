@@ -1,6 +1,10 @@
 package host
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
 
 // The errors of this package. Each says whether the command may have taken
 // effect, because that decides what the caller may do next: Retryable tells the
@@ -51,6 +55,21 @@ var (
 	// done; ask again when it is known who leads.
 	ErrTransferring = errors.New("leadership is being handed over to another replica, nothing was done; ask again when it is known who leads")
 )
+
+// panicError is a panic of a core or of a state machine. Clients are told what it
+// says; where it happened is for the log.
+type panicError struct {
+	what  string // what panicked, and on what
+	value any
+	stack []byte
+}
+
+// newPanicError is called by the deferred function that recovered value.
+func newPanicError(what string, value any) *panicError {
+	return &panicError{what: what, value: value, stack: debug.Stack()}
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("%s panicked: %v", e.what, e.value) }
 
 // Retryable reports whether err says that the command has certainly not taken
 // effect and never will, so that it can be sent again without a session.

@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/quorate/quorate/raft"
@@ -90,7 +89,7 @@ func (g *group) turn(now smr.Instant) {
 // invariant.
 func (g *group) failOnPanic() {
 	if r := recover(); r != nil {
-		g.fail(fmt.Errorf("core panicked: %v\n%s", r, debug.Stack()))
+		g.fail(newPanicError("core", r))
 	}
 }
 
@@ -351,7 +350,11 @@ func (g *group) fail(err error) {
 	}
 	if !errors.Is(err, ErrStopped) && !errors.Is(err, ErrLogFailed) {
 		err = fmt.Errorf("%w: %w", ErrGroupFailed, err)
-		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", "group", g.id, "err", err)
+		about := []any{"group", g.id, "err", err}
+		if p := (*panicError)(nil); errors.As(err, &p) {
+			about = append(about, "stack", string(p.stack))
+		}
+		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", about...)
 	}
 	g.failed = err
 	g.view.role.Store(uint64(raft.Follower))

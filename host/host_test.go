@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -362,11 +363,30 @@ func TestNoMajority(t *testing.T) {
 	}
 }
 
+// syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // A state machine that fails stops its own group on its own host; others go on.
 func TestFailedMachineStopsItsGroupAlone(t *testing.T) {
 	for _, kind := range []string{"error", "panic"} {
 		t.Run(kind, func(t *testing.T) {
-			c := newCluster(t, 1, nil)
+			var log syncBuffer
+			c := newCluster(t, 1, func(cfg *host.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 			other := &journal{}
 			g2, err := c.hosts[1].StartGroup(host.GroupConfig{ID: 2, Members: c.members, Machine: other})
 			if err != nil {
@@ -381,12 +401,22 @@ func TestFailedMachineStopsItsGroupAlone(t *testing.T) {
 			if !errors.Is(err, host.ErrGroupFailed) || !errors.Is(err, host.ErrOutcomeUnknown) {
 				t.Errorf("the proposal that failed: %v", err)
 			}
+			clean := func(err error) {
+				if text := fmt.Sprint(err); strings.Contains(text, "goroutine") || strings.Contains(text, ".go:") {
+					t.Errorf("a client is told the stack: %s", text)
+				}
+			}
+			clean(err)
 			eventually(t, "the group refuses", func() bool {
 				_, err := c.groups[1].Propose(context.Background(), []byte("y"))
+				clean(err)
 				return errors.Is(err, host.ErrGroupFailed) && !errors.Is(err, host.ErrOutcomeUnknown)
 			})
 			if err := c.groups[1].Barrier(context.Background()); !errors.Is(err, host.ErrGroupFailed) {
 				t.Errorf("a read of the failed group: %v", err)
+			}
+			if text := log.String(); kind == "panic" && !strings.Contains(text, "host_test.go:") {
+				t.Errorf("an operator is not told where it panicked: %s", text)
 			}
 			if _, err := g2.Propose(context.Background(), []byte("z")); err != nil {
 				t.Errorf("the other group: %v", err)

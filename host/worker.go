@@ -2,7 +2,6 @@ package host
 
 import (
 	"fmt"
-	"runtime/debug"
 	"sync"
 
 	"github.com/quorate/quorate/smr"
@@ -130,7 +129,7 @@ func (w *Worker) apply(job *applyJob) {
 func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked on entries %d to %d: %v\n%s", entries[0].Index, entries[len(entries)-1].Index, r, debug.Stack())
+			err = newPanicError(fmt.Sprintf("state machine, applying entries %d to %d,", entries[0].Index, entries[len(entries)-1].Index), r)
 		}
 	}()
 	return m.Apply(entries)
@@ -140,7 +139,7 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 func guarded(act func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+			err = newPanicError("state machine", r)
 		}
 	}()
 	return act()
