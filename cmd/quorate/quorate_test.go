@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/quorate/quorate/internal/settings"
 )
 
 // within bounds everything that a test waits for.
@@ -397,5 +400,20 @@ func TestHelp(t *testing.T) {
 	}
 	if c := start(t, "serve", "--help"); c.end() != 0 || strings.Contains(c.out.String(), "experimental-") {
 		t.Errorf("help shows what is not supported:\n%s", &c.out)
+	}
+}
+
+// "--grpc-keepalive-interval: interval of the server's pings; 0: none". gRPC itself
+// takes a zero for two hours.
+func TestPingsCanBeTurnedOff(t *testing.T) {
+	for _, c := range []struct{ interval, timeout, every, answered time.Duration }{
+		{time.Minute, time.Second, time.Minute, time.Second},
+		{0, time.Second, math.MaxInt64, 0},
+		{time.Minute, 0, math.MaxInt64, 0},
+	} {
+		got := pings(&settings.Settings{KeepAliveInterval: c.interval, KeepAliveTimeout: c.timeout})
+		if got.Time != c.every || got.Timeout != c.answered {
+			t.Errorf("interval %v, timeout %v: %+v", c.interval, c.timeout, got)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
@@ -198,12 +199,18 @@ func (r *replica) handler() http.Handler {
 }
 
 func grpcOptions(s *settings.Settings) []grpc.ServerOption {
-	options := []grpc.ServerOption{
+	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(s.MaxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.KeepAliveMinTime}),
+		grpc.KeepaliveParams(pings(s)),
 	}
-	if s.KeepAliveInterval > 0 && s.KeepAliveTimeout > 0 {
-		options = append(options, grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.KeepAliveInterval, Timeout: s.KeepAliveTimeout}))
+}
+
+// pings are those of the server. gRPC takes a zero for its own defaults, and the
+// longest duration for none at all.
+func pings(s *settings.Settings) keepalive.ServerParameters {
+	if s.KeepAliveInterval == 0 || s.KeepAliveTimeout == 0 {
+		return keepalive.ServerParameters{Time: math.MaxInt64}
 	}
-	return options
+	return keepalive.ServerParameters{Time: s.KeepAliveInterval, Timeout: s.KeepAliveTimeout}
 }
