@@ -50,7 +50,12 @@ type group struct {
 	committedTerm uint64
 	applied       uint64
 	leader        smr.ReplicaID
-	reads         reads
+	// led is the last leader known, and the term that it led: zero if none was.
+	led struct {
+		by   smr.ReplicaID
+		term uint64
+	}
+	reads reads
 
 	images images
 
@@ -139,9 +144,10 @@ func (g *group) changed(now smr.Instant) {
 		g.leader = v.Leader
 		if v.Leader != 0 {
 			g.view.leaderChanges.Add(1)
+			g.led.by, g.led.term = v.Leader, v.Term
 			g.shard.cfg.Logger.Info("leader", "group", g.id, "leader", v.Leader.String(), "term", v.Term)
 		} else {
-			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term)
+			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term, "last", g.led.by.String(), "lastTerm", g.led.term)
 		}
 	}
 	if v.Role != raft.Leader {
@@ -152,6 +158,15 @@ func (g *group) changed(now smr.Instant) {
 	if v.Leader != 0 && len(g.pending)+len(g.reads.fresh) > 0 {
 		g.again = true
 	}
+}
+
+// noLeader is ErrNoLeader with what this replica knows.
+func (g *group) noLeader() error {
+	term := g.core.State().Term
+	if g.led.by == 0 {
+		return fmt.Errorf("%w; it has known none since it started, and is in term %d", ErrNoLeader, term)
+	}
+	return fmt.Errorf("%w; the last one known is %s, of term %d, and it is in term %d", ErrNoLeader, g.led.by, g.led.term, term)
 }
 
 func (g *group) publish() {

@@ -349,13 +349,18 @@ func TestSingleReplica(t *testing.T) {
 func TestNoMajority(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.propose(1, "first")
+	eventually(t, "replica 1 leads", func() bool {
+		_ = c.groups[c.leader()].Transfer(t.Context(), 1) // refused while another is under way
+		return c.groups[1].Status().Role == raft.Leader
+	})
+	last := fmt.Sprintf("the last one known is %s, of term %d,", smr.ReplicaID(1), c.groups[1].Status().Term)
 	c.stop(2)
 	c.stop(3)
 	eventually(t, "no leader", func() bool { return c.groups[1].Status().Leader == 0 })
-	if err := c.late(1, "x"); !errors.Is(err, host.ErrNoLeader) || !host.Retryable(err) {
+	if err := c.late(1, "x"); !errors.Is(err, host.ErrNoLeader) || !host.Retryable(err) || !strings.Contains(err.Error(), last) {
 		t.Errorf("proposal without a leader: %v", err)
 	}
-	if err := c.late(1, ""); !errors.Is(err, host.ErrNoLeader) {
+	if err := c.late(1, ""); !errors.Is(err, host.ErrNoLeader) || !strings.Contains(err.Error(), last) {
 		t.Errorf("read without a leader: %v", err)
 	}
 	if b, err := c.groups[1].ReadLocal([]byte("first")); err != nil || binary.BigEndian.Uint64(b) != 1 {

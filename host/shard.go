@@ -410,12 +410,16 @@ func (s *Shard) waitFor(g *group) {
 
 // expirePending gives up the proposals that no leader was asked to take in time.
 func (g *group) expirePending(now smr.Instant) {
+	var err error
 	g.pending = slices.DeleteFunc(g.pending, func(w *waiter) bool {
 		if w.deadline > now {
 			return false
 		}
+		if err == nil {
+			err = g.noLeader()
+		}
 		g.shard.waiters.remove(w)
-		w.complete(smr.Result{}, ErrNoLeader)
+		w.complete(smr.Result{}, err)
 		return true
 	})
 }
