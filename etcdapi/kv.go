@@ -157,6 +157,11 @@ func (k *kvService) readTxn(ctx context.Context, r *pb.TxnRequest, req *kv.TxnRe
 	if err != nil {
 		return nil, storeError(err)
 	}
+	ranges := uint64(len(got.Responses)) // a transaction that only reads has none inside
+	k.metrics.rangesInTxns.Add(ranges)
+	if ranges > 1 {
+		k.metrics.readTxnsMany.Add(1)
+	}
 	return txnResponse(got, k.header(got.Revision)), nil
 }
 

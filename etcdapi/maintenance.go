@@ -50,11 +50,12 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 // so the share of it in use is always about zero.
 const quotaBytes = math.MaxInt64
 
-// sizes are what etcd calls the size of the database and the part in use. What
-// waits in memory to be flushed counts, as it will be on disk.
+// sizes are what etcd calls the size of the database and the part in use: all but
+// what is given back anyway, so history is in use until it is compacted. What waits
+// in memory to be flushed counts, as it will be on disk.
 func (s *Server) sizes(st kv.Stats) (size, inUse int64) {
 	size = st.BytesOnDisk + st.BytesInMemory
-	return size, min(st.BytesInUse, size)
+	return size, max(size-st.BytesFree, min(st.BytesInUse, size))
 }
 
 // Hash returns a hash of the whole state.

@@ -159,7 +159,7 @@ func (s *Server) NewGRPCServer(options ...grpc.ServerOption) *grpc.Server {
 	var g *grpc.Server
 	g = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(newSniffedCredentials()),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(newCodec(&s.metrics.traffic)),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(unknownMethods(func() *grpc.Server { return g })),
@@ -219,6 +219,7 @@ func (s *Server) bounded(ctx context.Context) context.Context {
 // barrier returns once a local read is linearizable; the error is a status.
 func (s *Server) barrier(ctx context.Context) error {
 	if err := s.group.Barrier(s.bounded(ctx)); err != nil {
+		s.metrics.readsFailed.Add(1)
 		return groupError(err)
 	}
 	return nil

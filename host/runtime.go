@@ -82,7 +82,7 @@ func NewRuntime(cfg Config, env Env) (*Runtime, error) {
 	}
 	rt := &Runtime{cfg: cfg, env: env}
 	for i := range cfg.ApplyWorkers {
-		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i)})
+		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i), now: env.Now})
 	}
 	for i := range cfg.Shards {
 		s, err := rt.newShard(i)

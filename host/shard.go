@@ -58,7 +58,7 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, slowApplies atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64

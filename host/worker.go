@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -37,6 +38,7 @@ func (j *applyJob) recycle() {
 // Turn is called by one goroutine at a time.
 type Worker struct {
 	wake func()
+	now  func() smr.Instant // nil: what takes long is not counted
 
 	mu    sync.Mutex
 	queue []*applyJob // at most one for each group: later entries join it
@@ -101,7 +103,7 @@ func (w *Worker) apply(job *applyJob) {
 	} else {
 		job.last = job.entries[len(job.entries)-1].Index
 		if g.machineErr == nil {
-			g.machineErr = applyBatch(g.machine, job.entries)
+			g.machineErr = w.timed(g, job.entries)
 		}
 	}
 	job.err = g.machineErr
@@ -122,6 +124,23 @@ func (w *Worker) apply(job *applyJob) {
 		}
 	}
 	g.shard.inbox.put(func(l *letters) { l.applied = append(l.applied, job) })
+}
+
+// slowApply is etcd's limit for an entry. One of ours is a batch, of which every
+// client waits for the whole.
+const slowApply = 100 * time.Millisecond
+
+// timed is applyBatch, and counts if it takes long.
+func (w *Worker) timed(g *group, entries []smr.Committed) error {
+	if w.now == nil {
+		return applyBatch(g.machine, entries)
+	}
+	start := w.now()
+	err := applyBatch(g.machine, entries)
+	if w.now().Sub(start) > slowApply {
+		g.shard.metrics.slowApplies.Add(1)
+	}
+	return err
 }
 
 // applyBatch applies entries and turns a panic of the state machine into an

@@ -175,7 +175,7 @@ func (r *replica) registry() (*prometheus.Registry, error) {
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newHostCollector(r.host),
+		newHostCollector(r.host, r.dir.Identity.Member),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
