@@ -18,7 +18,6 @@ import (
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
-	"github.com/quorate/quorate/vfs"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -465,26 +464,6 @@ func TestCancelledAndLate(t *testing.T) {
 	c.propose(1, "last")
 	if got := m.all(); len(got) != 3 {
 		t.Errorf("applied %q", got)
-	}
-}
-
-// "CommandBytesMax bounds a command": what is within it goes through, from the
-// leader and through a follower, however large the bound is.
-func TestLargestCommand(t *testing.T) {
-	const size = 73 << 20
-	c := newCluster(t, 3, func(cfg *host.Config) {
-		cfg.CommandBytesMax, cfg.InboxBytesMax, cfg.LogBufferBytesMax = size, size+smr.EntryOverhead, 2*size
-		cfg.FS, cfg.ElectionTimeout = vfs.NewMem(), 2*time.Second // such a write takes some time
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	lead := c.leader()
-	for i, at := range []smr.ReplicaID{lead, lead%3 + 1} {
-		command := make([]byte, size)
-		command[0] = byte(i)
-		if _, err := c.groups[at].Propose(ctx, command); err != nil {
-			t.Fatalf("at replica %d: %v", at, err)
-		}
 	}
 }
 

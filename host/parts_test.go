@@ -10,6 +10,7 @@ import (
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/transport"
+	"github.com/quorate/quorate/wire"
 )
 
 // A request's number finds its waiter while it waits, and nobody afterwards,
@@ -87,6 +88,47 @@ func TestDeadlineHeap(t *testing.T) {
 }
 
 // "Inboxes are bounded. Full means ErrBusy at once."
+// measure is a Sender that notes the largest frame.
+type measure struct{ largest int }
+
+func (m *measure) Send(_ uint64, b *transport.Buffer) error {
+	m.largest = max(m.largest, len(b.B))
+	b.Release()
+	return nil
+}
+
+// "CommandBytesMax bounds a command": the largest that it allows fits into a frame,
+// as the last of a batch in a frame that was nearly full, and the transport takes
+// such a frame, however large the bound is.
+func TestLargestCommandFitsAFrame(t *testing.T) {
+	for _, size := range []int{4 << 20, 72 << 20, 100 << 20} {
+		cfg := Config{ID: 1, Cluster: 7, Dir: t.TempDir(), Listen: "127.0.0.1:0", Peers: map[smr.ReplicaID]string{2: "127.0.0.1:1"},
+			CommandBytesMax: size, InboxBytesMax: 2 * size, LogBufferBytesMax: 2 * size, Logger: slog.New(slog.DiscardHandler)}
+		h, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent measure
+		o := outbox{sender: &sent, log: cfg.Logger}
+		f := o.frame(2)
+		f.B = append(f.B, make([]byte, frameBytesSoft-len(f.B))...)
+		f = o.frame(2)
+		f.B = wire.AppendForward(f.B, &wire.Forward{Group: 1, Term: 1, Entries: []smr.Entry{
+			{Kind: smr.KindCommand, Data: make([]byte, proposeBytesMax-smr.EntryOverhead-1)}, {Kind: smr.KindCommand, Data: make([]byte, size)}}})
+		o.flush()
+		if sent.largest <= size+proposeBytesMax {
+			t.Errorf("a frame of %d bytes for a command of %d", sent.largest, size)
+		}
+		err = h.transport.Send(2, &transport.Buffer{B: make([]byte, sent.largest)})
+		if !errors.Is(err, transport.ErrNotConnected) { // the first that it looks at is the size
+			t.Errorf("a frame with a command of %d bytes: %v", size, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // narrow is a Sender that carries no frame.
 type narrow struct{}
 
