@@ -65,6 +65,9 @@ type Config struct {
 	Cluster, Member uint64
 	// Members returns the members of the cluster. Default: this one alone.
 	Members func() []Member
+	// MembersBarrier returns once Members sees all that was known when it was
+	// called, with the errors of Group.Barrier. Default: Group's.
+	MembersBarrier func(context.Context) error
 	// Version is the version of etcd that clients are told, since they decide
 	// by it what they may ask for. Default: DefaultVersion.
 	Version string
@@ -73,8 +76,8 @@ type Config struct {
 	MaxRequestBytes int
 	// MaxTxnOps bounds the operations of a transaction. Default 128.
 	MaxTxnOps int
-	// RequestTimeout bounds every request, whatever its context says. Default
-	// 7 s; etcd's is 5 s and two election timeouts.
+	// RequestTimeout bounds what a request waits for the group, whatever its
+	// context says. Default 7 s; etcd's is 5 s and two election timeouts.
 	RequestTimeout time.Duration
 
 	// Logger for what an operator should know. Default: slog.Default().
@@ -103,6 +106,9 @@ func (c *Config) complete() error {
 	if c.Members == nil {
 		self := []Member{{ID: c.Member}}
 		c.Members = func() []Member { return self }
+	}
+	if c.MembersBarrier == nil && c.Group != nil {
+		c.MembersBarrier = c.Group.Barrier
 	}
 	switch {
 	case c.Group == nil:
@@ -158,7 +164,7 @@ func (s *Server) NewGRPCServer(options ...grpc.ServerOption) *grpc.Server {
 	var g *grpc.Server
 	g = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(newSniffedCredentials()),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(newCodec(&s.metrics.traffic)),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(unknownMethods(func() *grpc.Server { return g })),
@@ -223,6 +229,7 @@ func (s *Server) bounded(ctx context.Context) context.Context {
 // barrier returns once a local read is linearizable; the error is a status.
 func (s *Server) barrier(ctx context.Context) error {
 	if err := s.group.Barrier(s.bounded(ctx)); err != nil {
+		s.metrics.readsFailed.Add(1)
 		return groupError(err)
 	}
 	return nil

@@ -40,6 +40,9 @@ func TestDiskFull(t *testing.T) {
 		st := c.groups[full].Status()
 		return st.Leader != 0 && st.Leader != full
 	})
+	if !c.groups[full].Status().DiskFull {
+		t.Error("the status does not say so")
+	}
 	other := full%3 + 1
 	c.propose(other, "the others go on")
 	if b, err := c.groups[full].ReadLocal([]byte("first")); err != nil || b[7] != 1 {
@@ -52,6 +55,9 @@ func TestDiskFull(t *testing.T) {
 		_, err := c.groups[full].Propose(ctx, []byte("there is room"))
 		return err == nil
 	})
+	if c.groups[full].Status().DiskFull {
+		t.Error("the status says that the disk is full still")
+	}
 	if b, err := c.groups[full].Read(context.Background(), []byte("the others go on")); err != nil || b[7] != 1 {
 		t.Errorf("what it missed: %x %v", b, err)
 	}

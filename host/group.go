@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/quorate/quorate/raft"
@@ -51,7 +50,12 @@ type group struct {
 	committedTerm uint64
 	applied       uint64
 	leader        smr.ReplicaID
-	reads         reads
+	// led is the last leader known, and the term that it led: zero if none was.
+	led struct {
+		by   smr.ReplicaID
+		term uint64
+	}
+	reads reads
 
 	images images
 
@@ -90,7 +94,7 @@ func (g *group) turn(now smr.Instant) {
 // invariant.
 func (g *group) failOnPanic() {
 	if r := recover(); r != nil {
-		g.fail(fmt.Errorf("core panicked: %v\n%s", r, debug.Stack()))
+		g.fail(newPanicError("core", r))
 	}
 }
 
@@ -140,9 +144,10 @@ func (g *group) changed(now smr.Instant) {
 		g.leader = v.Leader
 		if v.Leader != 0 {
 			g.view.leaderChanges.Add(1)
+			g.led.by, g.led.term = v.Leader, v.Term
 			g.shard.cfg.Logger.Info("leader", "group", g.id, "leader", v.Leader.String(), "term", v.Term)
 		} else {
-			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term)
+			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term, "last", g.led.by.String(), "lastTerm", g.led.term)
 		}
 	}
 	if v.Role != raft.Leader {
@@ -153,6 +158,15 @@ func (g *group) changed(now smr.Instant) {
 	if v.Leader != 0 && len(g.pending)+len(g.reads.fresh) > 0 {
 		g.again = true
 	}
+}
+
+// noLeader is ErrNoLeader with what this replica knows.
+func (g *group) noLeader() error {
+	term := g.core.State().Term
+	if g.led.by == 0 {
+		return fmt.Errorf("%w; it has known none since it started, and is in term %d", ErrNoLeader, term)
+	}
+	return fmt.Errorf("%w; the last one known is %s, of term %d, and it is in term %d", ErrNoLeader, g.led.by, g.led.term, term)
 }
 
 func (g *group) publish() {
@@ -351,7 +365,11 @@ func (g *group) fail(err error) {
 	}
 	if !errors.Is(err, ErrStopped) && !errors.Is(err, ErrLogFailed) {
 		err = fmt.Errorf("%w: %w", ErrGroupFailed, err)
-		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", "group", g.id, "err", err)
+		about := []any{"group", g.id, "err", err}
+		if p := (*panicError)(nil); errors.As(err, &p) {
+			about = append(about, "stack", string(p.stack))
+		}
+		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", about...)
 	}
 	g.failed = err
 	g.view.role.Store(uint64(raft.Follower))

@@ -148,7 +148,7 @@ func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied 
 		}
 	}
 	if applied < state.Snapshot.Index {
-		return 0, fmt.Errorf("%w: the log of group %d begins after entry %d, the state machine has %d, and no snapshot fills the gap: restore the data directory, or replace this replica", ErrConfig, g, state.Snapshot.Index, applied)
+		return 0, fmt.Errorf("%w: the log of group %d begins after entry %d, the state machine has %d, and no snapshot fills the gap", ErrDamaged, g, state.Snapshot.Index, applied)
 	}
 	return applied, nil
 }

@@ -87,7 +87,7 @@ func NewRuntime(cfg Config, env Env) (*Runtime, error) {
 	}
 	rt := &Runtime{cfg: cfg, env: env}
 	for i := range cfg.ApplyWorkers {
-		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i)})
+		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i), now: env.Now})
 	}
 	for i := range cfg.Shards {
 		s, err := rt.newShard(i)
@@ -123,6 +123,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
 		Identity:     wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
 		Shard:        uint32(number),
+		MustExist:    cfg.LogsExist,
 		SegmentBytes: cfg.SegmentBytes,
 		TailBytesMax: startTailBytesMax,
 		RecycleMax:   recycleMax(cfg),
@@ -132,6 +133,9 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Plain:        rt.env.Without.Prepared,
 		PageCache:    rt.env.Without.DirectWrites,
 	})
+	if errors.Is(err, wal.ErrMissing) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)
 	}
@@ -148,7 +152,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		watch:   idleDisk,
 		pulses:  pulses{at: smr.Never},
 		clock:   groupClock{limit: smr.Never},
-		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
+		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax

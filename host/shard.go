@@ -59,7 +59,7 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, diskStalls atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, diskStalls, slowApplies atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
@@ -417,12 +417,16 @@ func (s *Shard) waitFor(g *group) {
 
 // expirePending gives up the proposals that no leader was asked to take in time.
 func (g *group) expirePending(now smr.Instant) {
+	var err error
 	g.pending = slices.DeleteFunc(g.pending, func(w *waiter) bool {
 		if w.deadline > now {
 			return false
 		}
+		if err == nil {
+			err = g.noLeader()
+		}
 		g.shard.waiters.remove(w)
-		w.complete(smr.Result{}, ErrNoLeader)
+		w.complete(smr.Result{}, err)
 		return true
 	})
 }

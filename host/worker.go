@@ -2,8 +2,8 @@ package host
 
 import (
 	"fmt"
-	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -38,6 +38,7 @@ func (j *applyJob) recycle() {
 // Turn is called by one goroutine at a time.
 type Worker struct {
 	wake func()
+	now  func() smr.Instant // nil: what takes long is not counted
 
 	mu    sync.Mutex
 	queue []*applyJob // at most one for each group: later entries join it
@@ -102,7 +103,7 @@ func (w *Worker) apply(job *applyJob) {
 	} else {
 		job.last = job.entries[len(job.entries)-1].Index
 		if g.machineErr == nil {
-			g.machineErr = applyBatch(g.machine, job.entries)
+			g.machineErr = w.timed(g, job.entries)
 		}
 	}
 	job.err = g.machineErr
@@ -125,12 +126,29 @@ func (w *Worker) apply(job *applyJob) {
 	g.shard.inbox.put(func(l *letters) { l.applied = append(l.applied, job) })
 }
 
+// slowApply is etcd's limit for an entry. One of ours is a batch, of which every
+// client waits for the whole.
+const slowApply = 100 * time.Millisecond
+
+// timed is applyBatch, and counts if it takes long.
+func (w *Worker) timed(g *group, entries []smr.Committed) error {
+	if w.now == nil {
+		return applyBatch(g.machine, entries)
+	}
+	start := w.now()
+	err := applyBatch(g.machine, entries)
+	if w.now().Sub(start) > slowApply {
+		g.shard.metrics.slowApplies.Add(1)
+	}
+	return err
+}
+
 // applyBatch applies entries and turns a panic of the state machine into an
 // error: it must not take other groups down.
 func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked on entries %d to %d: %v\n%s", entries[0].Index, entries[len(entries)-1].Index, r, debug.Stack())
+			err = newPanicError(fmt.Sprintf("state machine, applying entries %d to %d,", entries[0].Index, entries[len(entries)-1].Index), r)
 		}
 	}()
 	return m.Apply(entries)
@@ -140,7 +158,7 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 func guarded(act func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+			err = newPanicError("state machine", r)
 		}
 	}()
 	return act()

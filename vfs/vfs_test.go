@@ -121,6 +121,26 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
+// "ErrLocked says that another process … uses the directory", and nothing else.
+func TestLockDirThatIsNone(t *testing.T) {
+	for _, c := range []struct {
+		fs  FS
+		dir string
+	}{{NewMem(), "/"}, {OS(), t.TempDir()}} {
+		file := c.fs.PathJoin(c.dir, "file")
+		must(t, create(t, c.fs, file).Close())
+		for _, dir := range []string{file, c.fs.PathJoin(c.dir, "missing")} {
+			if _, err := LockDir(c.fs, dir); err == nil || errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("%s: %v", dir, err)
+			}
+		}
+	}
+	failing := NewFault(NewMem(), PolicyFunc(func(Op) Verdict { return Verdict{Err: syscall.ENOLCK} }), nil)
+	if _, err := LockDir(failing, "/"); !errors.Is(err, syscall.ENOLCK) || errors.Is(err, ErrLocked) {
+		t.Errorf("a file system without locks: %v", err)
+	}
+}
+
 // "At a crash each unsynced write is on its own kept, lost, torn at a sector, or
 // reordered."
 func TestCrashTearsAtSectors(t *testing.T) {

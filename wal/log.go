@@ -92,7 +92,7 @@ func (l *Log) now() smr.Instant {
 
 // Open opens the log in dir, and creates it if dir is empty or missing. It takes
 // the directory for itself until Close. Errors wrap ErrForeign if the log is
-// another replica's, vfs.ErrLocked if the directory is in use, and are a
+// another replica's, ErrMissing, vfs.ErrLocked if the directory is in use, and are a
 // *CorruptionError if something is damaged that had been synced; nothing is
 // changed then. A batch that was being written when the process or the machine
 // stopped is dropped, and logged.

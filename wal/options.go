@@ -3,6 +3,7 @@ package wal
 import (
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"time"
 
 	"github.com/quorate/quorate/smr"
@@ -27,6 +28,9 @@ type Options struct {
 	Identity Identity
 	// Shard that the log belongs to.
 	Shard uint32
+	// MustExist: a log was here, so none is made where it is missing. A replica
+	// that lost its log may have voted and acknowledged what it no longer knows.
+	MustExist bool
 	// SegmentBytes is the size of a segment. Default 64 MiB, at least 16 KiB.
 	// It may differ from one Open to the next. A batch larger than a segment
 	// gets a larger segment of its own.
@@ -85,6 +89,18 @@ type Ack struct {
 	Seq   uint64
 }
 
+// SyncTimeBuckets is the number of bars in Stats.SyncTimes; SyncTimeBound is the
+// longest time that counts for bar i, all but the last.
+const SyncTimeBuckets = 15
+
+// SyncTimeBound is 1 ms, doubled i times.
+func SyncTimeBound(i int) time.Duration { return time.Millisecond << i }
+
+// syncTimeBucket is the bar that d counts for.
+func syncTimeBucket(d time.Duration) int {
+	return min(bits.Len64(uint64(max(d-1, 0)/time.Millisecond)), SyncTimeBuckets-1)
+}
+
 // Stats are counters of one log since it was opened, for metrics.
 type Stats struct {
 	// Segments in use, without prepared and recycled ones; Bytes is their size.
@@ -101,6 +117,9 @@ type Stats struct {
 	// SyncTimeMax the longest, SyncTimeLast the latest. Zero without
 	// Options.Now.
 	SyncTime, SyncTimeMax, SyncTimeLast time.Duration
+	// SyncTimes is how many batches took up to 1 ms, 2 ms, 4 ms, …, and in the last
+	// place those that took longer than all of these.
+	SyncTimes [SyncTimeBuckets]uint64
 	// NoSpace says that no further segment could be prepared. What is left of
 	// the current segment, about half, still takes writes: a leader should hand
 	// over now and append no more entries, so that this room serves hard states

@@ -21,6 +21,9 @@ func (l *Log) recover() error {
 		return s.corrupt
 	}
 	l.o.Identity = s.identity
+	if s.last < 0 && l.o.MustExist {
+		return ErrMissing
+	}
 	if s.last < 0 {
 		return l.begin()
 	}

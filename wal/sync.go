@@ -137,6 +137,7 @@ func (l *Log) written(s *segment, b *buffer, off int64, total int, took smr.Inst
 	l.stats.Syncs++
 	l.stats.SyncedBytes += uint64(total)
 	l.stats.SyncTime += d
+	l.stats.SyncTimes[syncTimeBucket(d)]++
 	l.stats.SyncTimeLast = d
 	l.stats.SyncTimeMax = max(l.stats.SyncTimeMax, d)
 }

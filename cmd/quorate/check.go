@@ -126,6 +126,10 @@ func checkMember(fs vfs.FS, dir string, out io.Writer) error {
 	if err != nil {
 		return &exitError{exitStart, err}
 	}
+	if len(shards) == 0 && id.HasLog {
+		fmt.Fprintln(out, "  log       MISSING")
+		return damage(fmt.Errorf("%s: %w, although it was made", dir, wal.ErrMissing))
+	}
 	if len(shards) == 0 {
 		fmt.Fprintln(out, "  log       none yet")
 	}
@@ -158,6 +162,10 @@ func checkShard(fs vfs.FS, dir string, id *datadir.Identity, out io.Writer) erro
 	if own := (wal.Identity{Cluster: id.Cluster, Replica: id.Member, Incarnation: id.Incarnation}); sum.Identity != own && sum.Batches > 0 {
 		fmt.Fprintf(out, "  log       %s: FOREIGN\n", fs.PathBase(dir))
 		return damage(fmt.Errorf("%s is the log of member %x of cluster %x, incarnation %x", dir, uint64(sum.Identity.Replica), sum.Identity.Cluster, sum.Identity.Incarnation))
+	}
+	if id.HasLog && sum.Batches == 0 {
+		fmt.Fprintf(out, "  log       %s: MISSING\n", fs.PathBase(dir))
+		return damage(fmt.Errorf("%s: %w, although it was made", dir, wal.ErrMissing))
 	}
 	fmt.Fprintf(out, "  log       %s: segments %d to %d (%d bytes), %d batches, %d records, %d entries\n",
 		fs.PathBase(dir), sum.First, sum.Last, sum.Bytes, sum.Batches, sum.Records, sum.Entries)

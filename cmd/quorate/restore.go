@@ -115,7 +115,11 @@ func restoreInto(dir string, want datadir.Request, file string) (sum kv.Summary,
 		ids = append(ids, m.ID)
 	}
 	id := &d.Identity
-	return sum, bytes, host.SeedLog(
+	err = host.SeedLog(
 		host.Config{ID: id.Member, Cluster: id.Cluster, Incarnation: id.Incarnation, Dir: d.WAL, FS: fs, Logger: log},
 		keysGroup, smr.SnapshotMeta{Index: sum.Applied, Term: 1, Configuration: host.Voters(ids...)})
+	if err == nil {
+		err = d.LogMade()
+	}
+	return sum, bytes, err
 }

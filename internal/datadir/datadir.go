@@ -9,13 +9,14 @@
 // The file identity is text, for people too:
 //
 //	quorate data directory, format 1
-//	{"cluster":"cdf818194e3a8c32","member":"8e9e05c52164694d", ...}
+//	{"cluster":"cdf818194e3a8c32","member":"8e9e05c52164694d",...,"log":true,...}
 //	crc32c 1a2b3c4d
 //
 // The checksum is that of the two lines before it with their line feeds. The
 // identity is there before anything else is, and is synced: a directory with a
 // log and without an identity is damaged, and a log is never started in the
-// name of another member.
+// name of another member. Once the log is there the identity says so ("log"): a
+// log that is missing then was lost, and no new one takes its place.
 package datadir
 
 import (
@@ -26,6 +27,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
@@ -52,7 +54,10 @@ type Identity struct {
 	// Incarnation is drawn when the directory is made: a member that lost its
 	// directory and made a new one can be told from its former self.
 	Incarnation uint64
-	Name        string
+	// HasLog says that the log was made: without it the member has forgotten its
+	// votes and what it acknowledged, and must not start.
+	HasLog bool
+	Name   string
 	// Members are those that the cluster began with, this one among them.
 	Members []Member
 }
@@ -71,7 +76,7 @@ func (id *Identity) String() string {
 
 // Request is what a server wants of a directory.
 type Request struct {
-	// Identity that the settings lead to; Incarnation is ignored.
+	// Identity that the settings lead to; Incarnation and HasLog are ignored.
 	Identity Identity
 	// Remembered says that nobody named the cluster's members: if the directory
 	// remembers some, they count.
@@ -87,6 +92,8 @@ type Dir struct {
 	New bool
 	// WAL and KV are the paths of the log and of the state machine.
 	WAL, KV string
+	fs      vfs.FS
+	path    string
 	lock    io.Closer
 }
 
@@ -95,18 +102,43 @@ type Dir struct {
 // system's.
 func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
 	if err := makeDir(fsys, path); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
 	lock, err := vfs.LockDir(fsys, path)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
-	d := &Dir{WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
+	d := &Dir{fs: fsys, path: path, WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
 	if err := d.identify(fsys, path, want); err != nil {
 		lock.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// LogMade notes that the log is there and durable. Call it before the member says
+// anything to others: from then on a log that is missing is a log that was lost.
+func (d *Dir) LogMade() error {
+	if d.Identity.HasLog {
+		return nil
+	}
+	d.Identity.HasLog = true
+	return write(d.fs, d.path, &d.Identity)
+}
+
+// advice says what to do about an error of the file system, if that is clear.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return "; there is a file in its place or on the way to it: name another --data-dir, or move the file away"
+	case errors.Is(err, fs.ErrPermission):
+		return "; let this user write there, or name another --data-dir"
+	case errors.Is(err, syscall.EROFS):
+		return "; mount it for writing, or name another --data-dir"
+	case vfs.IsNoSpace(err):
+		return "; free some space there, or name another --data-dir"
+	}
+	return ""
 }
 
 // Close gives the directory free. Whatever uses WAL and KV must be closed.
@@ -130,7 +162,7 @@ func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
 			ErrForeign, path, have, w)
 	}
 	d.Identity = *w
-	d.Identity.Incarnation = have.Incarnation
+	d.Identity.Incarnation, d.Identity.HasLog = have.Incarnation, have.HasLog
 	if have.Name == w.Name && slices.Equal(have.Members, w.Members) {
 		return nil
 	}
@@ -144,6 +176,7 @@ func (d *Dir) begin(fsys vfs.FS, path string, want Request) error {
 		return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
 	}
 	d.Identity, d.New = want.Identity, true
+	d.Identity.HasLog = false
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	d.Identity.Incarnation = binary.LittleEndian.Uint64(b[:]) | 1

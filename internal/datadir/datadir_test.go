@@ -51,6 +51,32 @@ func TestIdentityIsKept(t *testing.T) {
 	}
 }
 
+// Once it is noted that the log was made, the directory remembers it: through a
+// power cut, and when the settings change the names.
+func TestLogMadeIsKept(t *testing.T) {
+	fsys := pebblevfs.NewCrashableMem()
+	first := open(t, fsys, Request{Identity: member(1)})
+	if id, err := Read(fsys, "/base/d"); err != nil || id.HasLog {
+		t.Fatalf("before: %+v, %v", id, err)
+	}
+	if err := first.LogMade(); err != nil {
+		t.Fatal(err)
+	}
+	renamed := member(1)
+	renamed.Name, renamed.Members[0].Name = "z", "z"
+	for _, request := range []Request{{Identity: member(1)}, {Identity: renamed}, {Identity: renamed, Remembered: true}} {
+		fsys = fsys.CrashClone(pebblevfs.CrashCloneCfg{})
+		d := open(t, fsys, request)
+		id, err := Read(fsys, "/base/d")
+		if err != nil || !d.Identity.HasLog || !id.HasLog || id.Incarnation != first.Identity.Incarnation {
+			t.Fatalf("%+v, %+v, %v", d.Identity, id, err)
+		}
+		if err := d.LogMade(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // "An incarnation: a replica that comes back with an empty log is told so."
 func TestAnotherDirectoryIsAnotherIncarnation(t *testing.T) {
 	a := open(t, pebblevfs.NewMem(), Request{Identity: member(1)})
