@@ -51,7 +51,7 @@ type saveOptions struct {
 	endpoints         []string // as given
 	from              []endpoint
 	caCert, cert, key string
-	timeout           time.Duration
+	timeout, silence  time.Duration
 }
 
 func newSnapshotSave() *cobra.Command {
@@ -62,7 +62,8 @@ func newSnapshotSave() *cobra.Command {
 		Long: `Save a backup of a running cluster: one consistent state, with all that was
 acknowledged before the call as long as the member reaches a quorum. It is
 verified as it is written, and FILE is there whole or not at all. The endpoints
-are tried in their order.`,
+are tried in their order; a member that falls silent on the way is given up, and
+the next one asked from the beginning.`,
 		Args: usageErrors(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := endpoints(o.endpoints)
@@ -79,6 +80,7 @@ are tried in their order.`,
 	fs.StringVar(&o.cert, "cert", "", "certificate to show to the members")
 	fs.StringVar(&o.key, "key", "", "its key")
 	fs.DurationVar(&o.timeout, "dial-timeout", 5*time.Second, "how long to try to reach a member")
+	fs.DurationVar(&o.silence, "silence-timeout", 30*time.Second, "how long a member may send nothing before the next one is asked")
 	return cmd
 }
 
@@ -164,7 +166,10 @@ func (o *saveOptions) credentials(e endpoint) (credentials.TransportCredentials,
 	return credentials.NewTLS(c), nil
 }
 
-func (o *saveOptions) stream(ctx context.Context, from endpoint, f io.Writer, progress io.Writer) (kv.Summary, int64, error) {
+// stream writes the backup that one member sends to f. A member that says nothing
+// for o.silence is given up: it may be stopped, or its machine gone, without the
+// connection ending.
+func (o *saveOptions) stream(ctx context.Context, from endpoint, f, progress io.Writer) (kv.Summary, int64, error) {
 	creds, err := o.credentials(from)
 	if err != nil {
 		return kv.Summary{}, 0, err
@@ -180,6 +185,11 @@ func (o *saveOptions) stream(ctx context.Context, from endpoint, f io.Writer, pr
 	if err != nil {
 		return kv.Summary{}, 0, err
 	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	silence := fmt.Errorf("the member has sent nothing for %v", o.silence)
+	watch := time.AfterFunc(o.silence, func() { giveUp(silence) })
+	defer watch.Stop()
 	in, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
 		return kv.Summary{}, 0, err
@@ -190,23 +200,36 @@ func (o *saveOptions) stream(ctx context.Context, from endpoint, f io.Writer, pr
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if err != nil && errors.Is(context.Cause(ctx), silence) {
+			return kv.Summary{}, 0, fmt.Errorf("after %d bytes: %w", check.Bytes(), silence)
+		}
 		if err != nil {
 			return kv.Summary{}, 0, err
 		}
-		if _, err := check.Write(resp.Blob); err != nil {
-			return kv.Summary{}, 0, fmt.Errorf("what came is no backup: %w", err)
-		}
-		if _, err := f.Write(resp.Blob); err != nil {
+		watch.Stop() // this side's disk may take its time
+		if _, err := io.MultiWriter(backupWriter{check}, f).Write(resp.Blob); err != nil {
 			return kv.Summary{}, 0, err
 		}
 		if time.Since(shown) >= time.Second {
 			shown = time.Now()
 			fmt.Fprintf(progress, "%d MiB saved, about %d MiB to go\n", check.Bytes()>>20, resp.RemainingBytes>>20)
 		}
+		watch.Reset(o.silence)
 	}
 	sum, err := check.finish()
 	if err != nil {
 		return sum, 0, fmt.Errorf("what came is no backup: %w", err)
 	}
 	return sum, check.Bytes(), nil
+}
+
+// backupWriter says of the checker's errors what they are about.
+type backupWriter struct{ *checker }
+
+func (w backupWriter) Write(p []byte) (int, error) {
+	n, err := w.checker.Write(p)
+	if err != nil {
+		err = fmt.Errorf("what came is no backup: %w", err)
+	}
+	return n, err
 }
