@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -30,8 +30,8 @@ state of a backup. Run it for each member with the same FILE, --initial-cluster
 and --initial-cluster-token, then start the members with the same settings. The
 token must be another than the old cluster's if any of that may still run.
 
-The directory must not exist, or be empty. After an error nothing is in its
-place.`,
+The directory must not exist, or be empty, as a mount point is. After an error
+nothing is in its place.`,
 		Args: usageErrors(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := settings.Load(settings.Input{Flags: given})
@@ -51,51 +51,61 @@ place.`,
 	return cmd
 }
 
-// restore builds the directory beside its place, and puts it there when it is
-// whole.
-func restore(s *settings.Settings, file string, out io.Writer) error {
-	names, err := os.ReadDir(s.DataDir)
-	if err == nil && len(names) > 0 {
-		return &exitError{exitStart, fmt.Errorf("%s is not empty: name another --data-dir, or move what is there away", s.DataDir)}
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return &exitError{exitStart, err}
-	}
-	aside := s.DataDir + ".restoring"
-	if err := os.RemoveAll(aside); err != nil {
-		return &exitError{exitStart, err}
-	}
-	sum, bytes, err := restoreInto(aside, wanted(s), file)
-	if err == nil {
-		if err = os.Remove(s.DataDir); errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
-	}
-	if err == nil {
-		fs := vfs.OS()
-		err = errors.Join(os.Rename(aside, s.DataDir), vfs.SyncDir(fs, fs.PathDir(s.DataDir)))
-	}
+// restore builds the member's data below its directory, and gives it its place when
+// it is whole.
+func restore(s *settings.Settings, file string, out io.Writer) (err error) {
+	fs := vfs.OS()
+	dir := filepath.Clean(s.DataDir)
+	f, err := datadir.Fill(fs, dir)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(aside))
+		return &exitError{exitStart, err}
 	}
-	fmt.Fprintf(out, "restored %s into %s, for member %s of cluster %s\n", file, s.DataDir, s.Name, hexID(wanted(s).Identity.Cluster))
+	defer func() { err = errors.Join(err, f.Close()) }()
+	id := wanted(s).Identity
+	id.Incarnation = datadir.NewIncarnation()
+	sum, bytes, err := restoreKeys(fs, f.KV, file)
+	if err != nil {
+		return err
+	}
+	if err := seedLog(fs, f.WAL, &id, &sum); err != nil {
+		return err
+	}
+	if err := f.Commit(id); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "restored %s into %s, for member %s of cluster %s\n", file, dir, s.Name, hexID(id.Cluster))
 	describe(out, sum, bytes)
 	return nil
 }
 
-func restoreInto(dir string, want datadir.Request, file string) (sum kv.Summary, bytes int64, err error) {
-	fs := vfs.OS()
-	d, err := datadir.Open(fs, dir, want)
+// restoreKeys makes the key-value store in dir of a backup. It is opened twice: the
+// second time, all of it is under its own name, and what is on the disk counts.
+func restoreKeys(fs vfs.FS, dir, file string) (sum kv.Summary, bytes int64, err error) {
+	err = withStore(fs, dir, func(store *kv.Store) error {
+		sum, bytes, err = restoreFrom(store, file)
+		return err
+	})
 	if err != nil {
-		return sum, 0, err
+		return sum, bytes, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	log := slog.New(slog.DiscardHandler)
-	store := kv.New(kv.Config{FS: fs, Dir: d.KV, Group: keysGroup, Logger: log})
+	return sum, bytes, withStore(fs, dir, func(store *kv.Store) error {
+		if at, digest := store.Digest(); at != sum.Applied || digest != sum.Digest {
+			return fmt.Errorf("restored the state at %d with digest %x, the backup has %d and %x: %w", at, digest, sum.Applied, sum.Digest, kv.ErrDigest)
+		}
+		return nil
+	})
+}
+
+// withStore calls use with the store in dir.
+func withStore(fs vfs.FS, dir string, use func(*kv.Store) error) error {
+	store := kv.New(kv.Config{FS: fs, Dir: dir, Group: keysGroup, Logger: slog.New(slog.DiscardHandler)})
 	if _, err := store.Open(); err != nil {
-		return sum, 0, err
+		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	return errors.Join(use(store), store.Close())
+}
+
+func restoreFrom(store *kv.Store, file string) (sum kv.Summary, bytes int64, err error) {
 	r, err := store.BeginRestore()
 	if err != nil {
 		return sum, 0, err
@@ -104,18 +114,16 @@ func restoreInto(dir string, want datadir.Request, file string) (sum kv.Summary,
 	if sum, bytes, err = verifyBackup(file, r); err != nil {
 		return sum, bytes, err
 	}
-	if err := errors.Join(r.Finish(), r.Commit()); err != nil {
-		return sum, bytes, err
-	}
-	if at, digest := store.Digest(); at != sum.Applied || digest != sum.Digest {
-		return sum, bytes, fmt.Errorf("restored the state at %d with digest %x, the backup has %d and %x: %w", at, digest, sum.Applied, sum.Digest, kv.ErrDigest)
-	}
+	return sum, bytes, errors.Join(r.Finish(), r.Commit())
+}
+
+// seedLog makes the log that begins at the backup.
+func seedLog(fs vfs.FS, dir string, id *datadir.Identity, sum *kv.Summary) error {
 	var ids []smr.ReplicaID
-	for _, m := range d.Identity.Members {
+	for _, m := range id.Members {
 		ids = append(ids, m.ID)
 	}
-	id := &d.Identity
-	return sum, bytes, host.SeedLog(
-		host.Config{ID: id.Member, Cluster: id.Cluster, Incarnation: id.Incarnation, Dir: d.WAL, FS: fs, Logger: log},
+	return host.SeedLog(
+		host.Config{ID: id.Member, Cluster: id.Cluster, Incarnation: id.Incarnation, Dir: dir, FS: fs, Logger: slog.New(slog.DiscardHandler)},
 		keysGroup, smr.SnapshotMeta{Index: sum.Applied, Term: 1, Configuration: host.Voters(ids...)})
 }

@@ -5,6 +5,7 @@
 //	  identity   whose data this is; written once, replaced atomically
 //	  wal/       the log of the groups (package wal)
 //	  kv/        the key-value state machine (package kv)
+//	  .restoring/ where a backup's parts are built; see Filling
 //
 // The file identity is text, for people too:
 //
@@ -19,8 +20,6 @@
 package datadir
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -144,9 +143,7 @@ func (d *Dir) begin(fsys vfs.FS, path string, want Request) error {
 		return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
 	}
 	d.Identity, d.New = want.Identity, true
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	d.Identity.Incarnation = binary.LittleEndian.Uint64(b[:]) | 1
+	d.Identity.Incarnation = NewIncarnation()
 	return write(fsys, path, &d.Identity)
 }
 
@@ -177,6 +174,9 @@ func checkEmpty(fsys vfs.FS, path string) error {
 	names, err := fsys.List(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("data directory %s: %w", path, err)
+	}
+	if slices.Contains(names, dirFilling) {
+		return fmt.Errorf("%w: a restoration into %s did not end; run quorate snapshot restore again, or remove the directory", ErrDamaged, path)
 	}
 	for _, name := range names {
 		switch name {
