@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -61,12 +63,12 @@ func restore(s *settings.Settings, file string, out io.Writer) (err error) {
 		return &exitError{exitStart, err}
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	id := wanted(s).Identity
-	id.Incarnation = datadir.NewIncarnation()
 	sum, bytes, err := restoreKeys(fs, f.KV, file)
 	if err != nil {
 		return err
 	}
+	id := wanted(s).Identity.Seeded(seedOf(&sum))
+	id.Incarnation = datadir.NewIncarnation()
 	if err := seedLog(fs, f.WAL, &id, &sum); err != nil {
 		return err
 	}
@@ -115,6 +117,13 @@ func restoreFrom(store *kv.Store, file string) (sum kv.Summary, bytes int64, err
 		return sum, bytes, err
 	}
 	return sum, bytes, errors.Join(r.Finish(), r.Commit())
+}
+
+// seedOf names a state: members that begin with another one are of another cluster.
+func seedOf(sum *kv.Summary) uint64 {
+	b := binary.LittleEndian.AppendUint64(nil, sum.Applied)
+	h := sha256.Sum256(append(b, sum.Digest[:]...))
+	return max(binary.LittleEndian.Uint64(h[:]), 1)
 }
 
 // seedLog makes the log that begins at the backup.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // restoreArgs restore file for a cluster of one.
@@ -61,5 +62,55 @@ func TestRestoreInPlace(t *testing.T) {
 	runs(t, exitFailed, restoreArgs(saved(t, base, []byte("no backup")), empty)...)
 	if names, err := os.ReadDir(empty); err != nil || len(names) > 0 {
 		t.Errorf("a refused restore left %v, %v", names, err)
+	}
+}
+
+// "Members that were restored from different backups refuse one another": the
+// majority goes on, and who does not belong says why.
+func TestRestoreFromDifferentBackups(t *testing.T) {
+	dir := t.TempDir()
+	names, p := []string{"a", "b", "c"}, freePorts(t, 6)
+	var clusters [3]string
+	for i, keys := range []int{20, 20, 30} {
+		args := serveArgs(dir, i, names, p[:3], p[3:])
+		said := runs(t, 0, "snapshot", "restore", saved(t, dir, aBackup(t, keys)), "--name", names[i], "--data-dir", filepath.Join(dir, names[i]),
+			"--initial-cluster", args[6], "--initial-advertise-peer-urls", "http://127.0.0.1:"+p[3+i])
+		first, _, _ := strings.Cut(said, "\n")
+		clusters[i] = first[strings.LastIndex(first, " ")+1:]
+	}
+	if clusters[0] != clusters[1] || clusters[1] == clusters[2] {
+		t.Fatalf("clusters %v", clusters)
+	}
+	var all [3]*command
+	for i := range all {
+		all[i] = start(t, append(serveArgs(dir, i, names, p[:3], p[3:]), "--log-level", "warn")...)
+	}
+	put(t, all[0], p[0], "new", "x")
+	if got := get(t, all[1], p[1], "new"); got != "x" {
+		t.Errorf("member b has %q", got)
+	}
+	logs(t, filepath.Join(dir, "c.log"), "belongs to cluster "+clusters[0]+", this host to "+clusters[2])
+	for i := range all {
+		if code := all[i].stop(); code != 0 {
+			t.Errorf("member %s: exit code %d:\n%s", names[i], code, &all[i].err)
+		}
+	}
+}
+
+// logs waits until the log in a file has text.
+func logs(t *testing.T, file, text string) {
+	t.Helper()
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(within)
+	defer tick.Stop()
+	for {
+		b, err := os.ReadFile(file)
+		if strings.Contains(string(b), text) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s has no %q, but: %v\n%s", file, text, err, b)
+		}
 	}
 }

@@ -20,6 +20,8 @@
 package datadir
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +53,11 @@ type Identity struct {
 	// Incarnation is drawn when the directory is made: a member that lost its
 	// directory and made a new one can be told from its former self.
 	Incarnation uint64
-	Name        string
+	// Seed stands for the backup that the cluster began with; zero: it began empty.
+	// It is part of Cluster, so that members that were restored from different
+	// backups refuse one another. See Seeded.
+	Seed uint64
+	Name string
 	// Members are those that the cluster began with, this one among them.
 	Members []Member
 }
@@ -65,12 +71,30 @@ type Member struct {
 }
 
 func (id *Identity) String() string {
-	return fmt.Sprintf("member %x (%q) of cluster %x", uint64(id.Member), id.Name, id.Cluster)
+	s := fmt.Sprintf("member %x (%q) of cluster %x", uint64(id.Member), id.Name, id.Cluster)
+	if id.Seed != 0 {
+		s += fmt.Sprintf(", restored from backup %x", id.Seed)
+	}
+	return s
+}
+
+// Seeded returns id as it is in a cluster that begins with the backup that seed
+// stands for. Cluster must be what the settings lead to. Zero changes nothing.
+func (id Identity) Seeded(seed uint64) Identity {
+	if id.Seed = seed; seed == 0 {
+		return id
+	}
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], id.Cluster)
+	binary.LittleEndian.PutUint64(b[8:], seed)
+	sum := sha256.Sum256(b[:])
+	id.Cluster = max(binary.LittleEndian.Uint64(sum[:]), 1)
+	return id
 }
 
 // Request is what a server wants of a directory.
 type Request struct {
-	// Identity that the settings lead to; Incarnation is ignored.
+	// Identity that the settings lead to; Incarnation and Seed are ignored.
 	Identity Identity
 	// Remembered says that nobody named the cluster's members: if the directory
 	// remembers some, they count.
@@ -119,16 +143,16 @@ func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
 	case err != nil:
 		return err
 	}
-	w := &want.Identity
-	if want.Remembered && have.Name == w.Name {
+	if want.Remembered && have.Name == want.Identity.Name {
 		d.Identity = *have
 		return nil
 	}
+	w := want.Identity.Seeded(have.Seed)
 	if have.Cluster != w.Cluster || have.Member != w.Member {
 		return fmt.Errorf("%w: %s holds %s, and the settings say %s; name another --data-dir, or give the --name, --initial-cluster and --initial-cluster-token that it was made with",
-			ErrForeign, path, have, w)
+			ErrForeign, path, have, &w)
 	}
-	d.Identity = *w
+	d.Identity = w
 	d.Identity.Incarnation = have.Incarnation
 	if have.Name == w.Name && slices.Equal(have.Members, w.Members) {
 		return nil

@@ -99,6 +99,43 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 	closeDir(t, open(t, fsys, Request{Identity: member(1)}))
 }
 
+// "Members that were restored from different backups refuse one another": their
+// clusters differ, and each is found again with the settings that it was made with.
+func TestSeeds(t *testing.T) {
+	clusters := map[uint64]bool{}
+	for seed := range uint64(3) {
+		fsys := pebblevfs.NewMem()
+		id := member(1).Seeded(seed)
+		id.Incarnation = 9
+		if clusters[id.Cluster] || id.Cluster == 0 {
+			t.Fatalf("seed %d: cluster %x again", seed, id.Cluster)
+		}
+		clusters[id.Cluster] = true
+		if err := errors.Join(makeDir(fsys, "/base/d"), write(fsys, "/base/d", &id)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			d := open(t, fsys, Request{Identity: member(1)})
+			closeDir(t, d)
+			if !reflect.DeepEqual(d.Identity, id) {
+				t.Fatalf("seed %d: %+v", seed, d.Identity)
+			}
+		}
+		renamed := member(1)
+		renamed.Name = "z"
+		d := open(t, fsys, Request{Identity: renamed})
+		closeDir(t, d)
+		if d.Identity.Seed != seed || d.Identity.Cluster != id.Cluster {
+			t.Fatalf("renamed: %+v", d.Identity)
+		}
+		other := member(1)
+		other.Cluster = 8
+		if _, err := Open(fsys, "/base/d", Request{Identity: other}); !errors.Is(err, ErrForeign) || seed > 0 && !strings.Contains(err.Error(), "restored from backup") {
+			t.Fatalf("another token: %v", err)
+		}
+	}
+}
+
 func TestRememberedMembers(t *testing.T) {
 	fsys := pebblevfs.NewMem()
 	closeDir(t, open(t, fsys, Request{Identity: member(2)}))
@@ -176,7 +213,7 @@ func TestPowerCut(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	id := member(3)
+	id := member(3).Seeded(4)
 	id.Incarnation = 1
 	b, err := encode(&id)
 	if err != nil {

@@ -126,8 +126,8 @@ func removeAll(fsys vfs.FS, path string) error {
 	return nil
 }
 
-// Commit gives the parts their place, and the directory to id. Whatever uses WAL
-// and KV must be closed. A crash on the way leaves a directory that Open refuses
+// Commit gives the parts their place, and the directory to id, which has all its
+// fields. Whatever uses WAL and KV must be closed. A crash on the way leaves a directory that Open refuses
 // and Fill takes, or all of it.
 func (f *Filling) Commit(id Identity) error {
 	for _, name := range filled {
