@@ -2,9 +2,11 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate/smr"
@@ -283,6 +285,28 @@ func FuzzDecoder(f *testing.F) {
 	})
 }
 
+func FuzzVerifier(f *testing.F) {
+	e := NewEncoder(head(3), 7, bytes.NewReader(state(1, 900)), BlockBytesMin)
+	var all []byte
+	for b, err := e.Next(); err == nil; b, err = e.Next() {
+		all = append(all, b...)
+	}
+	f.Add(all, uint16(100))
+	f.Add(append(make([]byte, 16), boltMagic+"12345678901234567890"...), uint16(1))
+	f.Fuzz(func(t *testing.T, b []byte, piece uint16) {
+		v := Verifier{NoSum: piece%2 == 0}
+		for p := range slices.Chunk(b, int(piece)+1) {
+			if _, err := v.Write(p); err != nil {
+				if !errors.Is(err, smr.ErrCorrupt) && !errors.Is(err, ErrFormat) {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+		_ = v.Finish()
+	})
+}
+
 func FuzzHead(f *testing.F) {
 	f.Add(appendHead(nil, head(3)))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -291,4 +315,61 @@ func FuzzHead(f *testing.F) {
 			t.Fatal("a head has two encodings")
 		}
 	})
+}
+
+// A backup lacks nothing of its sum, and an image has none: "an image followed by
+// the SHA-256 of its bytes".
+func TestVerifierSum(t *testing.T) {
+	e := NewEncoder(head(3), 7, bytes.NewReader(state(1, 900)), BlockBytesMin)
+	var image []byte
+	for {
+		b, err := e.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		image = append(image, b...)
+	}
+	sum := sha256.Sum256(image)
+	backup := append(bytes.Clone(image), sum[:]...)
+	wrong := bytes.Clone(backup)
+	wrong[len(wrong)-1] ^= 1
+	bolt := append(make([]byte, 16), "\xed\xda\x0c\xed\x02\x00\x00\x00 and so on"...)
+	for name, c := range map[string]struct {
+		b     []byte
+		noSum bool
+		want  error
+	}{
+		"backup":           {backup, false, nil},
+		"its image":        {image, false, ErrNoSum},
+		"cut in the sum":   {backup[:len(backup)-5], false, smr.ErrCorrupt},
+		"another sum":      {wrong, false, smr.ErrCorrupt},
+		"image as such":    {image, true, nil},
+		"backup as image":  {backup, true, nil},
+		"cut image":        {image[:len(image)-512], true, smr.ErrCorrupt},
+		"longer":           {append(bytes.Clone(backup), 0), true, smr.ErrCorrupt},
+		"of etcd":          {bolt, false, ErrBolt},
+		"of etcd, skipped": {bolt, true, ErrBolt},
+	} {
+		for _, piece := range []int{1, 100, 1 << 20} {
+			v := Verifier{NoSum: c.noSum}
+			var err error
+			for p := range slices.Chunk(c.b, piece) {
+				if _, err = v.Write(p); err != nil {
+					break
+				}
+			}
+			if err == nil {
+				err = v.Finish()
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s, in pieces of %d: %v", name, piece, err)
+			}
+		}
+	}
+	if !errors.Is(ErrNoSum, smr.ErrCorrupt) || !errors.Is(ErrBolt, ErrFormat) {
+		t.Error("the kinds of errors")
+	}
 }

@@ -24,6 +24,7 @@ var restoreFlags = []string{"name", "data-dir", "initial-cluster", "initial-clus
 
 func newSnapshotRestore() *cobra.Command {
 	given := map[string]string{}
+	var o restoreOptions
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a member's data directory of a backup",
@@ -40,7 +41,8 @@ nothing is in its place.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return restore(s, args[0], cmd.OutOrStdout())
+			o.from.file, o.from.told = args[0], cmd.ErrOrStderr()
+			return restore(s, &o, cmd.OutOrStdout())
 		},
 	}
 	for _, f := range settings.Flags() {
@@ -50,12 +52,19 @@ nothing is in its place.`,
 			}
 		}
 	}
+	cmd.Flags().VarPF(&rawFlag{name: "wal-dir", given: given}, "wal-dir", "", "").Hidden = true // refused, with the reason
+	o.from.flags(cmd)
 	return cmd
+}
+
+// restoreOptions are what is not a setting of the member's.
+type restoreOptions struct {
+	from source
 }
 
 // restore builds the member's data below its directory, and gives it its place when
 // it is whole.
-func restore(s *settings.Settings, file string, out io.Writer) (err error) {
+func restore(s *settings.Settings, o *restoreOptions, out io.Writer) (err error) {
 	fs := vfs.OS()
 	dir := filepath.Clean(s.DataDir)
 	f, err := datadir.Fill(fs, dir)
@@ -63,7 +72,7 @@ func restore(s *settings.Settings, file string, out io.Writer) (err error) {
 		return &exitError{exitStart, err}
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	sum, bytes, err := restoreKeys(fs, f.KV, file)
+	sum, bytes, err := restoreKeys(fs, f.KV, o)
 	if err != nil {
 		return err
 	}
@@ -75,16 +84,15 @@ func restore(s *settings.Settings, file string, out io.Writer) (err error) {
 	if err := f.Commit(id); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "restored %s into %s, for member %s of cluster %s\n", file, dir, s.Name, hexID(id.Cluster))
-	describe(out, sum, bytes)
-	return nil
+	fmt.Fprintf(out, "restored %s into %s, for member %s of cluster %s\n", o.from.file, dir, s.Name, hexID(id.Cluster))
+	return describe(out, sum, bytes)
 }
 
 // restoreKeys makes the key-value store in dir of a backup. It is opened twice: the
 // second time, all of it is under its own name, and what is on the disk counts.
-func restoreKeys(fs vfs.FS, dir, file string) (sum kv.Summary, bytes int64, err error) {
+func restoreKeys(fs vfs.FS, dir string, o *restoreOptions) (sum kv.Summary, bytes int64, err error) {
 	err = withStore(fs, dir, func(store *kv.Store) error {
-		sum, bytes, err = restoreFrom(store, file)
+		sum, bytes, err = restoreFrom(store, &o.from)
 		return err
 	})
 	if err != nil {
@@ -107,13 +115,13 @@ func withStore(fs vfs.FS, dir string, use func(*kv.Store) error) error {
 	return errors.Join(use(store), store.Close())
 }
 
-func restoreFrom(store *kv.Store, file string) (sum kv.Summary, bytes int64, err error) {
+func restoreFrom(store *kv.Store, from *source) (sum kv.Summary, bytes int64, err error) {
 	r, err := store.BeginRestore()
 	if err != nil {
 		return sum, 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if sum, bytes, err = verifyBackup(file, r); err != nil {
+	if sum, bytes, err = from.verify("restored", r); err != nil {
 		return sum, bytes, err
 	}
 	return sum, bytes, errors.Join(r.Finish(), r.Commit())

@@ -107,8 +107,7 @@ func save(ctx context.Context, o *saveOptions, file string, out, progress io.Wri
 		return errors.Join(fmt.Errorf("no backup was saved: %w", err), os.Remove(part))
 	}
 	fmt.Fprintf(out, "saved %s\n", file)
-	describe(out, sum, bytes)
-	return nil
+	return describe(out, sum, bytes)
 }
 
 func syncDir(dir string) error {
