@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -48,10 +47,11 @@ func endpoints(given []string) (all []endpoint, err error) {
 }
 
 type saveOptions struct {
-	endpoints         []string // as given
-	from              []endpoint
-	caCert, cert, key string
-	timeout, silence  time.Duration
+	endpoints        []string // as given
+	from             []endpoint
+	tls              clientTLS
+	secure           *tls.Config
+	timeout, silence time.Duration
 }
 
 func newSnapshotSave() *cobra.Command {
@@ -66,19 +66,18 @@ are tried in their order; a member that falls silent on the way is given up, and
 the next one asked from the beginning.`,
 		Args: usageErrors(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := endpoints(o.endpoints)
-			if err != nil {
+			var err, badTLS error
+			o.from, err = endpoints(o.endpoints)
+			o.secure, badTLS = o.tls.config()
+			if err = errors.Join(err, badTLS); err != nil {
 				return &exitError{exitUsage, err}
 			}
-			o.from = from
 			return save(cmd.Context(), o, args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringSliceVar(&o.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "where members serve clients")
-	fs.StringVar(&o.caCert, "cacert", "", "certificates of the authorities that the members' are of")
-	fs.StringVar(&o.cert, "cert", "", "certificate to show to the members")
-	fs.StringVar(&o.key, "key", "", "its key")
+	o.tls.flags(cmd)
 	fs.DurationVar(&o.timeout, "dial-timeout", 5*time.Second, "how long to try to reach a member")
 	fs.DurationVar(&o.silence, "silence-timeout", 30*time.Second, "how long a member may send nothing before the next one is asked")
 	return cmd
@@ -140,40 +139,19 @@ func (o *saveOptions) fetch(ctx context.Context, f *os.File, progress io.Writer)
 	return kv.Summary{}, 0, errors.Join(errs...)
 }
 
-func (o *saveOptions) credentials(e endpoint) (credentials.TransportCredentials, error) {
-	if !e.secure && o.caCert == "" && o.cert == "" {
-		return insecure.NewCredentials(), nil
+func (o *saveOptions) credentials(e endpoint) credentials.TransportCredentials {
+	// host:port with a certificate's flag is meant to be secure, as etcdctl takes it.
+	if !e.secure && (strings.Contains(e.name, "://") || o.tls.caFile == "" && o.tls.certFile == "" && !o.tls.insecure) {
+		return insecure.NewCredentials()
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.caCert != "" {
-		pem, err := os.ReadFile(o.caCert)
-		if err != nil {
-			return nil, err
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", o.caCert)
-		}
-	}
-	if o.cert != "" {
-		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
-		if err != nil {
-			return nil, err
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return credentials.NewTLS(c), nil
+	return credentials.NewTLS(o.secure)
 }
 
 // stream writes the backup that one member sends to f. A member that says nothing
 // for o.silence is given up: it may be stopped, or its machine gone, without the
 // connection ending.
 func (o *saveOptions) stream(ctx context.Context, from endpoint, f, progress io.Writer) (kv.Summary, int64, error) {
-	creds, err := o.credentials(from)
-	if err != nil {
-		return kv.Summary{}, 0, err
-	}
-	conn, err := grpc.NewClient("passthrough:///"+from.addr, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	conn, err := grpc.NewClient("passthrough:///"+from.addr, grpc.WithTransportCredentials(o.credentials(from)), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		return kv.Summary{}, 0, err
 	}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
@@ -107,13 +110,13 @@ func (s *backupServer) Snapshot(_ *pb.SnapshotRequest, out pb.Maintenance_Snapsh
 	return nil
 }
 
-func (s *backupServer) serve(t *testing.T) (endpoint string) {
+func (s *backupServer) serve(t *testing.T, options ...grpc.ServerOption) (endpoint string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer()
+	g := grpc.NewServer(options...)
 	pb.RegisterMaintenanceServer(g, s)
 	go g.Serve(l)
 	t.Cleanup(g.Stop)
@@ -136,5 +139,35 @@ func TestSaveFromASilentMember(t *testing.T) {
 	saved := runs(t, 0, "snapshot", "save", file, "--endpoints", lone+","+good.serve(t), "--silence-timeout", "3s")
 	if b, err := os.ReadFile(file); err != nil || !bytes.Equal(b, backup) || field(t, saved, "keys") != "100" {
 		t.Errorf("%d bytes of %d, %v:\n%s", len(b), len(backup), err, saved)
+	}
+}
+
+// As etcdctl takes them: https:// is TLS, host:port is if a flag of TLS is given,
+// http:// is not.
+func TestSaveOverTLS(t *testing.T) {
+	dir := t.TempDir()
+	other := httptest.NewTLSServer(nil) // for its certificate
+	defer other.Close()
+	ca := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	backup := aBackup(t, 10)
+	plain := (&backupServer{backup: backup, sends: len(backup)}).serve(t)
+	secure := (&backupServer{backup: backup, sends: len(backup)}).serve(t, grpc.Creds(credentials.NewServerTLSFromCert(&other.TLS.Certificates[0])))
+	for _, c := range []struct {
+		code int
+		args []string
+	}{
+		{0, []string{"https://" + secure, "--cacert", ca}},
+		{0, []string{secure, "--cacert", ca}},
+		{0, []string{"https://" + secure, "--insecure-skip-tls-verify"}},
+		{0, []string{"http://" + plain, "--cacert", ca}},
+		{exitFailed, []string{"https://" + secure}},
+		{exitFailed, []string{secure}},
+		{exitUsage, []string{secure, "--cacert", filepath.Join(dir, "missing")}},
+		{exitUsage, []string{secure, "--cert", ca}},
+	} {
+		runs(t, c.code, append([]string{"snapshot", "save", filepath.Join(dir, "b.db"), "--endpoints"}, c.args...)...)
 	}
 }
