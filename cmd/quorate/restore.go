@@ -34,11 +34,15 @@ and --initial-cluster-token, then start the members with the same settings. The
 token must be another than the old cluster's if any of that may still run.
 
 The directory must not exist, or be empty, as a mount point is. After an error
-nothing is in its place.`,
+nothing is in its place.
+
+Clients that hold revisions from after the backup, as controllers with caches do,
+would take what comes next for what they have seen. --bump-revision 1000000000
+--mark-compacted begins far behind all of these, and makes them read anew.`,
 		Args: usageErrors(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := settings.Load(settings.Input{Flags: given})
-			if err != nil {
+			if err = errors.Join(err, o.check()); err != nil {
 				return &exitError{exitUsage, err}
 			}
 			o.from.file, o.from.told = args[0], cmd.ErrOrStderr()
@@ -53,13 +57,29 @@ nothing is in its place.`,
 		}
 	}
 	cmd.Flags().VarPF(&rawFlag{name: "wal-dir", given: given}, "wal-dir", "", "").Hidden = true // refused, with the reason
-	o.from.flags(cmd)
+	o.flags(cmd)
 	return cmd
 }
 
 // restoreOptions are what is not a setting of the member's.
 type restoreOptions struct {
 	from source
+	// bump raises the revision; markCompacted confirms that the history then goes.
+	bump          int64
+	markCompacted bool
+}
+
+func (o *restoreOptions) flags(cmd *cobra.Command) {
+	o.from.flags(cmd)
+	cmd.Flags().Int64Var(&o.bump, "bump-revision", 0, "by how much to raise the revision, so that clients which saw later ones than the backup's do not meet them again; give all members the same")
+	cmd.Flags().BoolVar(&o.markCompacted, "mark-compacted", false, "discard the history before the raised revision; --bump-revision needs it")
+}
+
+func (o *restoreOptions) check() error {
+	if o.bump < 0 || (o.bump > 0) != o.markCompacted {
+		return errors.New("--bump-revision is at least 1 and comes with --mark-compacted, and that with it")
+	}
+	return nil
 }
 
 // restore builds the member's data below its directory, and gives it its place when
@@ -98,12 +118,21 @@ func restoreKeys(fs vfs.FS, dir string, o *restoreOptions) (sum kv.Summary, byte
 	if err != nil {
 		return sum, bytes, err
 	}
-	return sum, bytes, withStore(fs, dir, func(store *kv.Store) error {
+	err = withStore(fs, dir, func(store *kv.Store) error {
 		if at, digest := store.Digest(); at != sum.Applied || digest != sum.Digest {
 			return fmt.Errorf("restored the state at %d with digest %x, the backup has %d and %x: %w", at, digest, sum.Applied, sum.Digest, kv.ErrDigest)
 		}
+		if o.bump == 0 {
+			return nil
+		}
+		if err := store.Bump(o.bump); err != nil {
+			return err
+		}
+		sum.Revision, sum.CompactRevision = store.Revision(), store.CompactRevision()
+		_, sum.Digest = store.Digest()
 		return nil
 	})
+	return sum, bytes, err
 }
 
 // withStore calls use with the store in dir.

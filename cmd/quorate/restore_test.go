@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // restoreArgs restore file for a cluster of one.
@@ -112,5 +114,52 @@ func logs(t *testing.T, file, text string) {
 		case <-deadline:
 			t.Fatalf("%s has no %q, but: %v\n%s", file, text, err, b)
 		}
+	}
+}
+
+func TestRestoreUsage(t *testing.T) {
+	dir := t.TempDir()
+	file := saved(t, dir, aBackup(t, 3))
+	if said := runs(t, exitUsage, restoreArgs(file, filepath.Join(dir, "a"), "--wal-dir", "/elsewhere")...); !strings.Contains(said, "DATA-DIR/wal") {
+		t.Errorf("it says %q", said)
+	}
+	for _, flags := range [][]string{{"--bump-revision", "5"}, {"--mark-compacted"}, {"--bump-revision=-5", "--mark-compacted"}, {"--bump-revision", "x"}} {
+		if said := runs(t, exitUsage, restoreArgs(file, filepath.Join(dir, "a"), flags...)...); !strings.Contains(said, "bump-revision") {
+			t.Errorf("%v: it says %q", flags, said)
+		}
+	}
+}
+
+// "--bump-revision: by how much to raise the revision, so that clients which saw
+// later ones than the backup's do not meet them again."
+func TestRestoreBumped(t *testing.T) {
+	dir := t.TempDir()
+	file := saved(t, dir, aBackup(t, 20)) // at revision 41
+	p := freePorts(t, 2)
+	args := serveArgs(dir, 0, []string{"a"}, p[:1], p[1:])
+	said := runs(t, 0, "snapshot", "restore", file, "--name", "a", "--data-dir", filepath.Join(dir, "a"), "--bump-revision", "1000", "--mark-compacted",
+		"--initial-cluster", args[6], "--initial-advertise-peer-urls", "http://127.0.0.1:"+p[1])
+	if field(t, said, "revision") != "1041" || field(t, said, "compacted") != "1041" {
+		t.Errorf("restored:\n%s", said)
+	}
+	c := start(t, args...)
+	put(t, c, p[0], "new", "x")
+	resp, err := kvAt(t, p[0]).Range(t.Context(), &pb.RangeRequest{Key: []byte("new")})
+	if err != nil || resp.Header.Revision != 1042 || resp.Kvs[0].ModRevision != 1042 {
+		t.Errorf("%v, %v", resp, err)
+	}
+	if _, err := kvAt(t, p[0]).Range(t.Context(), &pb.RangeRequest{Key: []byte("key 3"), Revision: 41}); err == nil || !strings.Contains(err.Error(), "compacted") {
+		t.Errorf("at an old revision: %v", err)
+	}
+	if got := get(t, c, p[0], "key 3"); got != "value 23" {
+		t.Errorf("key 3 is %q", got)
+	}
+	again := filepath.Join(dir, "again.db")
+	runs(t, 0, "snapshot", "save", again, "--endpoints", "127.0.0.1:"+p[0])
+	if got := field(t, runs(t, 0, "snapshot", "status", again), "revision"); got != "1042" {
+		t.Errorf("a backup of it is at revision %s", got)
+	}
+	if code := c.stop(); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, &c.err)
 	}
 }

@@ -63,11 +63,3 @@ func TestSkipHashCheck(t *testing.T) {
 	backup[len(backup)/2] ^= 1
 	runs(t, exitFailed, restoreArgs(saved(t, dir, backup), filepath.Join(dir, "b"), "--skip-hash-check")...)
 }
-
-func TestRestoreUsage(t *testing.T) {
-	dir := t.TempDir()
-	file := saved(t, dir, aBackup(t, 3))
-	if said := runs(t, exitUsage, restoreArgs(file, filepath.Join(dir, "a"), "--wal-dir", "/elsewhere")...); !strings.Contains(said, "DATA-DIR/wal") {
-		t.Errorf("it says %q", said)
-	}
-}
