@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -150,6 +151,57 @@ func TestDamage(t *testing.T) {
 	}
 	if decode(blocks[:1]) == nil || decode(blocks[1:]) == nil || decode([][]byte{blocks[0], blocks[1][:512]}) == nil {
 		t.Fatal("a file that was cut passes")
+	}
+}
+
+// What is on the disk is said as it is, and stays as it is.
+func TestVerify(t *testing.T) {
+	fs := vfs.NewMem()
+	if l, err := List(fs, "nowhere"); err != nil || l.Exists {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	d, _ := OpenDir(fs, "d")
+	want := state(1, BlockBytes+3000)
+	f := takeAll(t, d, 1, 5, want)
+	taking, err := d.Take(head(2), 6, bytes.NewReader(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taking.Close()
+	r, err := d.Receive(File{3, 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if l, err := List(fs, "d"); err != nil || !reflect.DeepEqual(l, Listing{true, []File{f}, []File{{3, 7}}, []File{{2, 6}}}) {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	var got bytes.Buffer
+	if h, n, err := Verify(fs, "d", f, &got); err != nil || h.Index != 1 || n < int64(len(want)) || !bytes.Equal(got.Bytes(), want) {
+		t.Fatalf("%v, %d bytes, %v", h, n, err)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	name := "d/" + f.String() + ".snap"
+	for range 50 {
+		bit := 8*rng.Int64N(BlockBytes) + 3
+		if err := fs.FlipBit(name, bit); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Verify(fs, "d", f, nil); !errors.Is(err, smr.ErrCorrupt) && !errors.Is(err, ErrFormat) {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+		if err := fs.FlipBit(name, bit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, other := range []File{{1, 6}, {2, 5}} {
+		if err := fs.Rename(name, "d/"+other.String()+".snap"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Verify(fs, "d", other, nil); !errors.Is(err, smr.ErrCorrupt) {
+			t.Fatalf("under the name %v: %v", other, err)
+		}
+		name = "d/" + other.String() + ".snap"
 	}
 }
 
