@@ -102,6 +102,43 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// idleReader returns nothing and no error so many times before each byte.
+type idleReader struct {
+	io.Reader
+	idle, left int
+}
+
+func (r *idleReader) Read(p []byte) (int, error) {
+	if r.left > 0 {
+		r.left--
+		return 0, nil
+	}
+	r.left = r.idle
+	return r.Reader.Read(p[:1])
+}
+
+// "Implementations of Read are discouraged from returning a zero byte count with a
+// nil error"; a view that does so for ever must not hold up the others.
+func TestViewWithoutProgress(t *testing.T) {
+	want := state(1, 700)
+	for idle, stuck := range map[int]bool{0: false, 1: false, 99: false, 100: true, 1 << 60: true} {
+		d, _ := OpenDir(vfs.NewMem(), "d")
+		w, err := d.Take(head(1), 5, &idleReader{bytes.NewReader(want), idle, idle})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for done := false; err == nil && !done; {
+			done, err = w.Step()
+		}
+		if errors.Is(err, io.ErrNoProgress) != stuck || !stuck && err != nil {
+			t.Errorf("%d empty reads: %v", idle, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A change of any byte is found, and so is a file that was cut.
 func TestDamage(t *testing.T) {
 	fs := vfs.NewMem()
