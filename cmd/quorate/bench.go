@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,9 +102,21 @@ func runBench(cmd *cobra.Command, o load.Options, f *benchFlags) error {
 		err = r.WriteText(cmd.OutOrStdout())
 	}
 	if err == nil && r.Ops == 0 {
-		err = fmt.Errorf("no request was answered within %v; errors: %v", o.Window, r.Errors)
+		err = unanswered(r, o.Window)
 	}
 	return err
+}
+
+// unanswered says why there is nothing to report.
+func unanswered(r *load.Report, window time.Duration) error {
+	why := fmt.Sprintf("no request was answered within %v", window)
+	for _, code := range slices.Sorted(maps.Keys(r.Errors)) {
+		why += fmt.Sprintf("; %d failed with %s", r.Errors[code], code)
+	}
+	for _, endpoint := range slices.Sorted(maps.Keys(r.Unreachable)) {
+		why += fmt.Sprintf("; %s cannot be reached: %s", endpoint, r.Unreachable[endpoint])
+	}
+	return errors.New(why)
 }
 
 // progressBar draws one line on a terminal, over and over.
