@@ -117,6 +117,9 @@ type Dir struct {
 // Errors wrap ErrForeign, ErrDamaged, ErrJoin or vfs.ErrLocked, or are the file
 // system's.
 func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
+	if err := refused(fsys, path, want); err != nil {
+		return nil, err
+	}
 	if err := makeDir(fsys, path); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}
@@ -130,6 +133,23 @@ func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// refused says what can be said of a directory before anything is changed in it: it
+// must not be made, nor somebody else's be locked, only to be refused.
+func refused(fsys vfs.FS, path string, want Request) error {
+	_, err := Read(fsys, path)
+	switch {
+	case errors.Is(err, ErrEmpty) && want.Joining:
+		return joinError(path)
+	case errors.Is(err, ErrForeign), errors.Is(err, ErrDamaged):
+		return err
+	}
+	return nil
+}
+
+func joinError(path string) error {
+	return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
 }
 
 // Close gives the directory free. Whatever uses WAL and KV must be closed.
@@ -164,7 +184,7 @@ func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
 // begin makes the identity of a new directory.
 func (d *Dir) begin(fsys vfs.FS, path string, want Request) error {
 	if want.Joining {
-		return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
+		return joinError(path)
 	}
 	d.Identity, d.New = want.Identity, true
 	d.Identity.Incarnation = NewIncarnation()
@@ -200,7 +220,7 @@ func checkEmpty(fsys vfs.FS, path string) error {
 		return fmt.Errorf("data directory %s: %w", path, err)
 	}
 	if slices.Contains(names, dirFilling) {
-		return fmt.Errorf("%w: a restoration into %s did not end; run quorate snapshot restore again, or remove the directory", ErrDamaged, path)
+		return fmt.Errorf("%w: a restoration into %s is under way or did not end; run quorate snapshot restore again, or remove the directory", ErrDamaged, path)
 	}
 	for _, name := range names {
 		switch name {

@@ -168,9 +168,16 @@ func TestOtherContent(t *testing.T) {
 		if _, err := Open(fsys, "/base/d", Request{Identity: member(1)}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if names, err := fsys.List("/base/d"); err != nil || len(names) != 1 {
+			t.Errorf("%s: a refusal has left %v, %v", name, names, err)
+		}
 	}
-	if _, err := Open(pebblevfs.NewMem(), "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
+	fsys := pebblevfs.NewMem()
+	if _, err := Open(fsys, "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
 		t.Errorf("joining: %v", err)
+	}
+	if _, err := fsys.Stat("/base"); err == nil {
+		t.Error("joining: a refusal has made the directory")
 	}
 	if _, err := Read(pebblevfs.NewMem(), "/nowhere"); !errors.Is(err, ErrEmpty) {
 		t.Errorf("missing directory: %v", err)
