@@ -377,6 +377,7 @@ func TestGroupErrors(t *testing.T) {
 		{host.ErrLogFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrLogFailed.Error())},
 		// "Unavailable" sends clients to another member; the space is this one's alone.
 		{host.ErrDiskFull, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskFull.Error())},
+		{host.ErrDiskStalled, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskStalled.Error())},
 		{host.ErrTransferring, status.Error(codes.Unavailable, "etcdserver: "+host.ErrTransferring.Error())},
 		{wrap(ErrNotMoved), status.Error(codes.Unavailable, "etcdserver: request timed out, leader transfer took too long")},
 		{errors.New("odd"), status.Error(codes.Unknown, "odd")},

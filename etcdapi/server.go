@@ -132,6 +132,7 @@ type Server struct {
 	store   *kv.Store
 	metrics *metrics
 	health  *health.Server
+	backups backups
 }
 
 // New returns a server. The error wraps ErrConfig, or is the registry's.
@@ -139,7 +140,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, group: cfg.Group, store: cfg.Store, health: health.NewServer()}
+	s := &Server{cfg: cfg, group: cfg.Group, store: cfg.Store, health: health.NewServer(), backups: newBackups()}
 	if err := s.registerMetrics(); err != nil {
 		return nil, err
 	}

@@ -28,8 +28,9 @@ func (g *Group) ID() smr.GroupID { return g.g.id }
 //
 // The command must not be changed any more, not even after an error.
 //
-// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrDiskFull, ErrDiskStalled, ErrStopped (not done,
-// see Retryable); ErrOutcomeUnknown, also when ctx ends first; ErrGroupFailed.
+// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrDiskFull, ErrDiskStalled, ErrStopped
+// (not done, see Retryable); ErrOutcomeUnknown, also when ctx ends first;
+// ErrGroupFailed.
 func (g *Group) Propose(ctx context.Context, command []byte) (smr.Result, error) {
 	if err := g.checkSize(command); err != nil {
 		return smr.Result{}, err

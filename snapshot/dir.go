@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,36 +60,26 @@ type Dir struct {
 // first file is.
 func OpenDir(fsys vfs.FS, path string) (*Dir, error) {
 	d := &Dir{fs: fsys, path: path}
-	names, err := fsys.List(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
-	}
+	l, err := List(fsys, path)
 	if err != nil {
-		return nil, fmt.Errorf("snapshots in %s: %w", path, err)
+		return nil, err
 	}
-	d.made = true
-	for _, name := range names {
-		f, suffix, ok := parse(name)
-		switch {
-		case !ok:
-		case suffix == suffixWhole:
-			d.whole = append(d.whole, f)
-		case suffix == suffixPart:
-			d.parts = append(d.parts, f)
-		case suffix == suffixNew:
-			if err := fsys.Remove(fsys.PathJoin(path, name)); err != nil {
-				return nil, fmt.Errorf("removing an unfinished snapshot: %w", err)
-			}
+	d.made, d.whole, d.parts = l.Exists, l.Whole, l.Parts
+	for _, f := range l.Unfinished {
+		if err := fsys.Remove(d.name(f, suffixNew)); err != nil {
+			return nil, fmt.Errorf("removing an unfinished snapshot: %w", err)
 		}
 	}
-	d.sort()
 	return d, nil
 }
 
+func sortFiles(files []File) {
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.String(), b.String()) })
+}
+
 func (d *Dir) sort() {
-	byIndex := func(a, b File) int { return strings.Compare(a.String(), b.String()) }
-	slices.SortFunc(d.whole, byIndex)
-	slices.SortFunc(d.parts, byIndex)
+	sortFiles(d.whole)
+	sortFiles(d.parts)
 }
 
 // Whole returns the whole images, those of the highest index last.

@@ -155,7 +155,7 @@ func versionError(addr string, h *hello) error {
 }
 
 func (t *Transport) clusterError(addr string, h *hello) error {
-	return fmt.Errorf("%w: peer at %s belongs to cluster %x, this host to %x: check --initial-cluster-token", ErrClusterMismatch, addr, h.cluster, t.cfg.Cluster)
+	return fmt.Errorf("%w: peer at %s belongs to cluster %x, this host to %x: check --initial-cluster-token, and that both began empty or were restored from the same backup", ErrClusterMismatch, addr, h.cluster, t.cfg.Cluster)
 }
 
 // verdictError says what the accepting side found that this one did not.

@@ -19,9 +19,10 @@ func newCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check DIR...",
 		Short: "Verify data directories and print what they hold",
-		Long: `Verify data directories and print what they hold: the identity, and every
-record of the log with its checksums and its place in the chain. DIR is a
-member's data directory, or a directory of several, such as quorate-data.
+		Long: `Verify data directories and print what they hold: the identity, every record of
+the log with its checksums and its place in the chain, and every block and key of
+the snapshots. DIR is a member's data directory, or a directory of several, such as
+quorate-data.
 
 Nothing is changed. Stop the member first: the log of one that runs looks as if
 a write had been cut short at its end. The key-value store below kv/ verifies its
@@ -137,6 +138,7 @@ func checkMember(fs vfs.FS, dir string, out io.Writer) error {
 	for _, shard := range shards {
 		errs = append(errs, checkShard(fs, shard, id, out))
 	}
+	errs = append(errs, checkImages(fs, dir, out))
 	return errors.Join(errs...)
 }
 

@@ -125,6 +125,43 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 	closeDir(t, open(t, fsys, Request{Identity: member(1)}))
 }
 
+// "Members that were restored from different backups refuse one another": their
+// clusters differ, and each is found again with the settings that it was made with.
+func TestSeeds(t *testing.T) {
+	clusters := map[uint64]bool{}
+	for seed := range uint64(3) {
+		fsys := pebblevfs.NewMem()
+		id := member(1).Seeded(seed)
+		id.Incarnation = 9
+		if clusters[id.Cluster] || id.Cluster == 0 {
+			t.Fatalf("seed %d: cluster %x again", seed, id.Cluster)
+		}
+		clusters[id.Cluster] = true
+		if err := errors.Join(makeDir(fsys, "/base/d"), write(fsys, "/base/d", &id)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			d := open(t, fsys, Request{Identity: member(1)})
+			closeDir(t, d)
+			if !reflect.DeepEqual(d.Identity, id) {
+				t.Fatalf("seed %d: %+v", seed, d.Identity)
+			}
+		}
+		renamed := member(1)
+		renamed.Name = "z"
+		d := open(t, fsys, Request{Identity: renamed})
+		closeDir(t, d)
+		if d.Identity.Seed != seed || d.Identity.Cluster != id.Cluster {
+			t.Fatalf("renamed: %+v", d.Identity)
+		}
+		other := member(1)
+		other.Cluster = 8
+		if _, err := Open(fsys, "/base/d", Request{Identity: other}); !errors.Is(err, ErrForeign) || seed > 0 && !strings.Contains(err.Error(), "restored from backup") {
+			t.Fatalf("another token: %v", err)
+		}
+	}
+}
+
 func TestRememberedMembers(t *testing.T) {
 	fsys := pebblevfs.NewMem()
 	closeDir(t, open(t, fsys, Request{Identity: member(2)}))
@@ -157,9 +194,16 @@ func TestOtherContent(t *testing.T) {
 		if _, err := Open(fsys, "/base/d", Request{Identity: member(1)}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if names, err := fsys.List("/base/d"); err != nil || len(names) != 1 {
+			t.Errorf("%s: a refusal has left %v, %v", name, names, err)
+		}
 	}
-	if _, err := Open(pebblevfs.NewMem(), "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
+	fsys := pebblevfs.NewMem()
+	if _, err := Open(fsys, "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
 		t.Errorf("joining: %v", err)
+	}
+	if _, err := fsys.Stat("/base"); err == nil {
+		t.Error("joining: a refusal has made the directory")
 	}
 	if _, err := Read(pebblevfs.NewMem(), "/nowhere"); !errors.Is(err, ErrEmpty) {
 		t.Errorf("missing directory: %v", err)
@@ -202,7 +246,7 @@ func TestPowerCut(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	id := member(3)
+	id := member(3).Seeded(4)
 	id.Incarnation = 1
 	b, err := encode(&id)
 	if err != nil {
