@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -144,7 +145,7 @@ func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied 
 			if errors.Is(err, ErrStopped) {
 				return 0, err
 			}
-			s.cfg.Logger.Error("a snapshot cannot be used; an older one may do", "group", g, "snapshot", f, "err", err)
+			s.cfg.Logger.Error("a snapshot cannot be used", "group", g, "snapshot", f, "err", err)
 		}
 	}
 	if applied < state.Snapshot.Index {
@@ -223,12 +224,22 @@ func (g *group) imagesStarted(now smr.Instant) {
 	im.at = now.Add(g.shard.cfg.Snapshots.KeepFor)
 }
 
-// keep is how many of the newest images are kept in any case.
-func (im *images) keep() int {
+// own is the image that the next start of a state in memory would restore, nil if
+// there is none, or the state is on disk. It is the newest of those that the state
+// has come to and that the log follows; the older ones are of no use to a start,
+// since the log is compacted up to the newest.
+func (g *group) own() *image {
+	im := &g.images
 	if im.durable != nil {
-		return 0
+		return nil
 	}
-	return 2
+	start := g.core.State().First - 1
+	for i := len(im.whole) - 1; i >= 0; i-- {
+		if f := im.whole[i].Index; f >= start && f <= g.applied {
+			return &im.whole[i]
+		}
+	}
+	return nil
 }
 
 // find returns an image that is there, or nil.
@@ -248,31 +259,39 @@ func (im *images) add(i image) {
 	}
 	im.whole = append(im.whole, i)
 	slices.SortFunc(im.whole, func(a, b image) int {
-		if a.Index != b.Index {
-			return int(int64(a.Index) - int64(b.Index))
-		}
-		return int(int64(a.ID>>1) - int64(b.ID>>1))
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
 }
 
-// tidy has the images removed that nobody needs any more.
+// tidyImages has the images removed that nobody needs any more.
 func (g *group) tidyImages(now smr.Instant) {
 	im := &g.images
-	keepFor := g.shard.cfg.Snapshots.KeepFor
-	for i := 0; i < len(im.whole)-im.keep(); {
-		f := im.whole[i].File
-		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f ||
-			im.restoring != nil && im.restoring.file == f // the log begins there, and the state is not there yet
-		for _, s := range im.sends {
-			wanted = wanted || s.file == f && g.core.Heard(now, s.to)
-		}
-		if wanted {
-			i++
-			continue
-		}
-		im.whole = slices.Delete(im.whole, i, i+1)
-		g.shard.job.order(func() { _ = im.dir.Remove(f) })
+	own := g.own()
+	if own == nil && im.durable == nil {
+		return // one is on its way, and nobody knows what a crash before that needs
 	}
+	kept := im.whole[:0]
+	for i := range im.whole {
+		if f := im.whole[i]; own == nil || f.File != own.File {
+			if !g.wanted(now, &f) {
+				g.shard.job.order(func() { _ = im.dir.Remove(f.File) })
+				continue
+			}
+		}
+		kept = append(kept, im.whole[i])
+	}
+	im.whole = kept
+}
+
+// wanted reports whether anybody else may still need an image: a follower, or the
+// restoration that is under way.
+func (g *group) wanted(now smr.Instant, i *image) bool {
+	im := &g.images
+	if i.used != 0 && i.used.Add(g.shard.cfg.Snapshots.KeepFor) > now || im.in != nil && im.in.file == i.File ||
+		im.restoring != nil && im.restoring.file == i.File { // the log begins there, and the state is not there yet
+		return true
+	}
+	return slices.ContainsFunc(im.sends, func(s sending) bool { return s.file == i.File && g.core.Heard(now, s.to) })
 }
 
 // imageBad takes an image out that cannot be read.
@@ -308,7 +327,7 @@ func (g *group) tickImages(now smr.Instant) {
 		im.at = min(im.at, now.Add(retry))
 	}
 	g.tidyImages(now)
-	if len(im.whole) > im.keep() {
+	if len(im.whole) > 1 || len(im.whole) == 1 && im.durable != nil {
 		im.at = min(im.at, now.Add(max(g.shard.cfg.Snapshots.KeepFor/4, retry)))
 	}
 }

@@ -77,13 +77,17 @@ func (n *node) send(to uint64, b *transport.Buffer, block bool) error {
 	return nil
 }
 
+func (n *node) config() host.Config {
+	return host.Config{
+		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
+		Snapshots: host.SnapshotConfig{EveryBytes: 16 << 10, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
+	}
+}
+
 func (n *node) start() {
 	n.life++
 	n.ops, n.blocks, n.frozen, n.book = 0, 0, nil, &book{}
-	rt, err := host.NewRuntime(host.Config{
-		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
-		Snapshots: host.SnapshotConfig{EveryBytes: 16 << 10, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1},
-	}, host.Env{Sender: n, Seed: uint64(n.id)<<32 + n.life})
+	rt, err := host.NewRuntime(n.config(), host.Env{Sender: n, Seed: uint64(n.id)<<32 + n.life})
 	if err == nil {
 		n.group, err = rt.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1, 2, 3), Machine: n.book}, n.w.now)
 	}
