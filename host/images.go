@@ -55,6 +55,9 @@ type image struct {
 	bytes int64
 	// used is when it was fetched from last.
 	used smr.Instant
+	// bad: a block of it cannot be read. It is sent no more, and removed when there
+	// is another one.
+	bad bool
 }
 
 // sending is a follower that needs an image, while this replica leads.
@@ -81,7 +84,9 @@ type incoming struct {
 	have, asked uint64
 	scanned     bool
 	whole       bool
-	// moved is when have grown last or a block came in, begun when it began.
+	// bad is how many copies of block have came in damaged, one after another.
+	bad int
+	// moved is when it began, or have has grown last.
 	moved smr.Instant
 }
 
@@ -99,6 +104,10 @@ type restoring struct {
 // patience is how many election timeouts a receiver waits for the host that has
 // the image that it is receiving, before it takes another.
 const patience = 10
+
+// badCopiesMax is how many damaged copies of a block a receiver takes before it
+// gives the image up.
+const badCopiesMax = 3
 
 // open finds out what the machine can do, and what images there are.
 func (im *images) open(s *Shard, cfg *GroupConfig) error {
@@ -235,7 +244,7 @@ func (g *group) own() *image {
 	}
 	start := g.core.State().First - 1
 	for i := len(im.whole) - 1; i >= 0; i-- {
-		if f := im.whole[i].Index; f >= start && f <= g.applied {
+		if f := im.whole[i].Index; !im.whole[i].bad && f >= start && f <= g.applied {
 			return &im.whole[i]
 		}
 	}
@@ -294,14 +303,22 @@ func (g *group) wanted(now smr.Instant, i *image) bool {
 	return slices.ContainsFunc(im.sends, func(s sending) bool { return s.file == i.File && g.core.Heard(now, s.to) })
 }
 
-// imageBad takes an image out that cannot be read.
+// imageBad notes that an image of this host cannot be read. A state in memory has
+// nothing else to start from, so it is written anew at once.
 func (g *group) imageBad(f snapshot.File) {
 	im := &g.images
-	im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
+	i := im.find(f)
+	if i == nil || i.bad {
+		return
+	}
+	i.bad, i.used = true, 0
 	for i := range im.sends {
 		if im.sends[i].file == f {
 			im.sends[i].file, im.sends[i].offered = snapshot.File{}, 0
 		}
+	}
+	if im.durable == nil {
+		g.takeImage()
 	}
 	im.at = 0
 }

@@ -82,6 +82,11 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 	switch {
 	case errors.Is(err, snapshot.ErrBlock):
 		g.shard.metrics.badFrames.Add(1)
+		if in.bad++; in.bad >= badCopiesMax {
+			g.shard.cfg.Logger.Error("a block of a snapshot came in damaged again and again; the leader will be asked for another", "group", g.id, "snapshot", f, "from", in.source, "err", err)
+			g.giveUpIncoming()
+			return
+		}
 		in.asked = in.have
 	case err != nil:
 		g.imageFailed(f, err)
@@ -100,7 +105,7 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 		}
 	}
 	if uint64(have) > in.have {
-		in.have, in.moved = uint64(have), now
+		in.have, in.moved, in.bad = uint64(have), now, 0
 		in.asked = max(in.asked, in.have)
 	}
 	g.askBlocks(now)
@@ -188,7 +193,7 @@ func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotB
 	if b.Number < in.have || b.Number >= in.asked {
 		return
 	}
-	in.source, in.moved = from, now
+	in.source = from
 	block := *b
 	g.shard.job.order(func() { g.shard.job.blockCame(g, block) })
 }
@@ -200,7 +205,7 @@ func (g *group) imageFailed(f snapshot.File, err error) {
 	if im.in != nil && im.in.file == f {
 		im.in = nil
 	}
-	g.imageBad(f)
+	im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
 	g.shard.job.order(func() {
 		g.shard.job.stopReceiving(g)
 		if errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat) {

@@ -106,9 +106,10 @@ func (j *Job) sendBlocks(g *group, to smr.ReplicaID, file snapshot.File, first, 
 	blocks, err := g.images.dir.Open(file)
 	if err != nil {
 		if !errors.Is(err, snapshot.ErrGone) {
-			g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", g.id, "snapshot", file, "err", err)
+			j.cannotSend(g, to, file, err)
+			return
 		}
-		j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID})
+		j.sendGone(g, to, file)
 		return
 	}
 	j.add(&sendBlocks{g: g, to: to, file: file, blocks: blocks, next: first, end: end})
@@ -123,15 +124,26 @@ func (s *sendBlocks) step(now smr.Instant) (smr.Instant, bool) {
 	if at := j.tokens.ready(now); at > now {
 		return at, false
 	}
-	b, err := s.blocks.Block(s.next)
+	b, err := s.blocks.Verified(s.next)
 	if err != nil {
-		s.g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", s.g.id, "snapshot", s.file, "err", err)
-		s.g.tell(func(now smr.Instant) { s.g.imageBad(s.file) })
+		j.cannotSend(s.g, s.to, s.file, err)
 		return 0, true
 	}
 	j.sendBlock(s.to, &wire.SnapshotBlock{Group: s.g.id, Index: s.file.Index, ID: s.file.ID, Number: uint64(s.next), Data: b})
 	s.next++
 	return now, s.next >= s.end
+}
+
+// cannotSend gives up an image that cannot be read.
+func (j *Job) cannotSend(g *group, to smr.ReplicaID, file snapshot.File, err error) {
+	j.shard.cfg.Logger.Error("a snapshot cannot be read; another one will be taken", "group", g.id, "snapshot", file, "err", err)
+	g.tell(func(now smr.Instant) { g.imageBad(file) })
+	j.sendGone(g, to, file)
+}
+
+// sendGone says that an image is not to be had here.
+func (j *Job) sendGone(g *group, to smr.ReplicaID, file snapshot.File) {
+	j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID})
 }
 
 func (s *sendBlocks) close() { _ = s.blocks.Close() }

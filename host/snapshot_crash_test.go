@@ -22,6 +22,7 @@ type workbench struct {
 	now   smr.Instant
 	nodes [4]*node // 1 to 3
 	sent  []sentFrame
+	bulk  func([]byte) []byte // if set, changes what goes over the bulk connections
 }
 
 type node struct {
@@ -71,7 +72,11 @@ func (n *node) send(to uint64, b *transport.Buffer, block bool) error {
 		}
 	}
 	if n.frozen == nil {
-		n.w.sent = append(n.w.sent, sentFrame{n.id, smr.ReplicaID(to), bytes.Clone(b.B)})
+		frame := bytes.Clone(b.B)
+		if block && n.w.bulk != nil {
+			frame = n.w.bulk(frame)
+		}
+		n.w.sent = append(n.w.sent, sentFrame{n.id, smr.ReplicaID(to), frame})
 	}
 	b.Release()
 	return nil
@@ -103,6 +108,13 @@ func (n *node) stop() {
 		n.rt.Close()
 	}
 	n.rt = nil
+}
+
+// stop stops all.
+func (w *workbench) stop() {
+	for _, n := range w.nodes[1:] {
+		n.stop()
+	}
 }
 
 // step lets everybody take a turn, and starts again who has lost power.

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,4 +81,56 @@ func TestOneImageIsKept(t *testing.T) {
 	if !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), "no snapshot fills the gap") {
 		t.Fatal(err)
 	}
+}
+
+// docs/snapshots.md: "a block is damaged on the sender's disk | the sender, which
+// verifies what it sends, says that the image is not to be had, and offers another
+// one, which is taken anew".
+func TestSenderHasDamagedImage(t *testing.T) {
+	for _, block := range []int64{0, 3} {
+		w := newWorkbench(t, away(t), 1, 2)
+		w.until("a leader", func() bool { return w.leader() != nil })
+		l, v := w.leader(), w.nodes[3]
+		damaged := images(t, l.mem, ".snap")
+		for _, name := range damaged {
+			flip(t, l.mem, name, block*4096+100)
+		}
+		v.start()
+		w.until("host 3 is brought up", func() bool { return v.book.restored == 1 && v.book.count() == 153 })
+		if st := l.rt.Stats(); st.SnapshotsTaken == 0 || st.SnapshotBlocksSent > 30 {
+			t.Errorf("%d images taken, %d blocks sent of images of 12", st.SnapshotsTaken, st.SnapshotBlocksSent)
+		}
+		if v.rt.Stats().BadFrames > 0 {
+			t.Error("a damaged block was sent")
+		}
+		w.pass(10 * time.Second)
+		left := images(t, l.mem, ".snap")
+		if len(left) != 1 || slices.Contains(damaged, left[0]) {
+			t.Errorf("the leader had %v, and has %v", damaged, left)
+		}
+		w.stop()
+	}
+}
+
+// docs/snapshots.md: "a block is lost, or damaged on its way | … after three damaged
+// copies the image is given up, and the leader offers again".
+func TestBlocksDamagedOnTheWay(t *testing.T) {
+	w := newWorkbench(t, away(t), 1, 2)
+	w.until("a leader", func() bool { return w.leader() != nil })
+	v := w.nodes[3]
+	damaged := 0
+	w.bulk = func(b []byte) []byte {
+		damaged++
+		b[len(b)-10] ^= 1
+		return b
+	}
+	v.start()
+	w.pass(10 * time.Second)
+	t.Logf("%d blocks were damaged in 10 s", damaged)
+	if v.rt.Stats().BadFrames < 3*5 || damaged > 600 || v.book.restored != 0 {
+		t.Errorf("%d blocks were damaged in 10 s, host 3 has seen %d", damaged, v.rt.Stats().BadFrames)
+	}
+	w.bulk = nil
+	w.until("host 3 is brought up", func() bool { return v.book.restored == 1 && v.book.count() == 153 })
+	w.stop()
 }

@@ -327,6 +327,23 @@ func (b *Blocks) Block(n uint32) (_ []byte, err error) {
 	return b.buffer, err
 }
 
+// Verified is Block for whoever passes the block on: the error wraps smr.ErrCorrupt
+// if the disk gave something else than was written.
+func (b *Blocks) Verified(n uint32) ([]byte, error) {
+	block, err := b.Block(n)
+	if err != nil {
+		return nil, err
+	}
+	_, last, err := open(block, n, b.name.ID)
+	if err == nil && last != (n+1 == b.Count()) {
+		err = fmt.Errorf("block %d of %d, of which one is the last: %w", n, b.Count(), smr.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %v: %w", b.name, err)
+	}
+	return block, nil
+}
+
 // Close closes the file.
 func (b *Blocks) Close() error { return b.f.Close() }
 
