@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/snapshot"
@@ -43,7 +44,9 @@ type images struct {
 	in    *incoming
 	// left is an image that an earlier life has received, whole or in part, and
 	// nobody knows from whom; zero: none.
-	left      snapshot.File
+	left snapshot.File
+	// pace is how long a block takes to come, smoothed; zero: not known.
+	pace      time.Duration
 	restoring *restoring
 	// at is when tick is wanted.
 	at smr.Instant
@@ -73,21 +76,47 @@ type sending struct {
 	offered, heard smr.Instant
 }
 
-// incoming is an image that this replica receives.
+// incoming is an image that this replica receives. Its blocks come in their order,
+// over one connection, so what is missing when something comes later was lost.
+//
+// Invariant: have <= came <= asked.
 type incoming struct {
 	file snapshot.File
 	// source is who has it. Zero: not known, all members are asked, and those in
 	// gone have it not.
 	source smr.ReplicaID
 	gone   []smr.ReplicaID
-	// have are written, asked are asked for; scanned says that have is known.
-	have, asked uint64
-	scanned     bool
-	whole       bool
+	// Blocks [0, have) are written, up to came they wait to be, up to asked they
+	// are asked for. scanned says that have is known.
+	have, came, asked uint64
+	scanned           bool
+	whole             bool
 	// bad is how many copies of block have came in damaged, one after another.
 	bad int
-	// moved is when it began, or have has grown last.
-	moved smr.Instant
+	// moved is when the block before came came in, or it was asked for if nothing
+	// else was under way; heard when any block of the image came in.
+	moved, heard smr.Instant
+	// again is what is known of blocks that seem to be lost.
+	again again
+}
+
+// again is how a receiver asks for what does not come. A link may be slow rather
+// than lossy: then each question costs the block once more, and makes it slower.
+// So it asks for one block, after a time that the link's pace and the number of
+// questions in vain determine, and for twice as many each time that it needed to be
+// asked and helped.
+type again struct {
+	asked smr.Instant // when it asked last
+	tries int         // since a block came
+	// back is how often the time has doubled. As in Karn's algorithm a block that
+	// was asked for again says nothing about the pace, and back stays until one
+	// comes that was not.
+	back  int
+	count uint64 // how many blocks it asks for; zero: nothing seems to be lost
+	until uint64 // what was asked for when it began: with that it is over
+	// gap is what was asked for when a block came before its turn. Those up to
+	// there that come before theirs as well say nothing new.
+	gap uint64
 }
 
 // restoring is an image that the core has accepted.
@@ -101,9 +130,20 @@ type restoring struct {
 	pushed bool
 }
 
-// patience is how many election timeouts a receiver waits for the host that has
-// the image that it is receiving, before it takes another.
-const patience = 10
+// patience is how many election timeouts, or times that a block takes, a receiver
+// waits for the host that has the image that it is receiving, before it takes
+// another; patienceAlive if other things come from that host: it may be the link.
+const (
+	patience      = 10
+	patienceAlive = 10 * patience
+)
+
+// Of asking again: after paceFactor times the time that a block takes, which
+// doubles with each time in vain, up to backMax times.
+const (
+	paceFactor = 4
+	backMax    = 6
+)
 
 // badCopiesMax is how many damaged copies of a block a receiver takes before it
 // gives the image up.

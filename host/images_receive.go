@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -32,8 +33,7 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 	}
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
-		waited := now.Sub(in.moved)
-		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && waited < patience*g.shard.cfg.ElectionTimeout)
+		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && now.Sub(in.moved) < g.patience())
 		if in.file == file || in.whole || useful {
 			// What comes in will do: the log follows it, wherever it comes from.
 			g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
@@ -87,7 +87,7 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 			g.giveUpIncoming()
 			return
 		}
-		in.asked = in.have
+		in.came, in.asked = in.have, in.have
 	case err != nil:
 		g.imageFailed(f, err)
 		return
@@ -98,15 +98,16 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 		return
 	}
 	if !in.scanned {
-		in.scanned, in.asked = true, uint64(have)
+		in.scanned, in.came, in.asked = true, uint64(have), uint64(have)
 		if in.source == 0 && have == 0 {
 			g.giveUpIncoming() // there is nothing to go on with
 			return
 		}
 	}
 	if uint64(have) > in.have {
-		in.have, in.moved, in.bad = uint64(have), now, 0
-		in.asked = max(in.asked, in.have)
+		in.have, in.bad = uint64(have), 0
+		in.came = max(in.came, in.have)
+		in.asked = max(in.asked, in.came)
 	}
 	g.askBlocks(now)
 }
@@ -122,17 +123,26 @@ func (g *group) askBlocks(now smr.Instant) {
 	if ahead > window/2 {
 		return
 	}
+	if in.asked == in.came {
+		in.moved, in.again.count = now, 0 // the first block is under way from now on
+	}
 	if in.source == 0 {
-		in.asked = in.have + 1
-		for _, id := range g.others() {
-			if !slices.Contains(in.gone, id) {
-				g.fetchBlocks(id, in.have, 1)
-			}
-		}
+		in.asked = in.came + 1
+		g.fetchOfAll()
 		return
 	}
 	g.fetchBlocks(in.source, in.asked, window-ahead)
 	in.asked += window - ahead
+}
+
+// fetchOfAll asks all who may have the image for its next block.
+func (g *group) fetchOfAll() {
+	in := g.images.in
+	for _, id := range g.others() {
+		if !slices.Contains(in.gone, id) {
+			g.fetchBlocks(id, in.came, 1)
+		}
+	}
 }
 
 func (g *group) fetchBlocks(of smr.ReplicaID, first, count uint64) {
@@ -159,19 +169,76 @@ func (g *group) giveUpIncoming() {
 	g.tellLeader(wire.SnapshotFailed, index, 0)
 }
 
+// patience is how long this replica waits for the next block of what comes in.
+func (g *group) patience() time.Duration {
+	factor := time.Duration(patience)
+	if q := g.shard.pulses.find(g.images.in.source); q != nil && !q.silent {
+		factor = patienceAlive
+	}
+	return factor * max(g.shard.cfg.ElectionTimeout, g.images.pace)
+}
+
 // reaskBlocks asks again when nothing has come for a while.
 func (g *group) reaskBlocks(now smr.Instant) {
-	in := g.images.in
-	if in == nil || in.whole || !in.scanned || now.Sub(in.moved) < g.shard.cfg.ElectionTimeout {
+	im, in := &g.images, g.images.in
+	if in == nil || in.whole || !in.scanned || in.came > in.have {
 		return
 	}
-	if now.Sub(in.moved) >= patience*g.shard.cfg.ElectionTimeout {
+	if now.Sub(in.moved) >= g.patience() {
 		g.giveUpIncoming() // whoever has it is gone
 		return
 	}
-	in.asked = in.have
-	g.askBlocks(now)
+	a := &in.again
+	wait := max(g.shard.cfg.ElectionTimeout, paceFactor*im.pace) << a.back
+	if now.Sub(max(in.moved, a.asked)) < wait {
+		return
+	}
+	switch {
+	case a.count == 0:
+		a.count, a.until = 1, in.asked
+	case a.tries == 0:
+		a.count = min(2*a.count, uint64(g.shard.blocksAhead))
+	}
+	a.asked = now
+	a.tries++
+	a.back = min(a.back+1, backMax)
+	if in.source == 0 {
+		g.fetchOfAll()
+	} else {
+		g.fetchBlocks(in.source, in.came, min(a.count, in.asked-in.came))
+	}
 	g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
+}
+
+// follow notes when a block has come, and whether it is the one that is wanted.
+func (in *incoming) follow(now smr.Instant, number uint64, pace *time.Duration) (wanted bool) {
+	a := &in.again
+	wanted = number == in.came && number < in.asked
+	if !wanted || a.tries == 0 {
+		took := now.Sub(max(in.moved, in.heard))
+		if *pace == 0 {
+			*pace = took
+		}
+		*pace += (took - *pace) / 4
+	}
+	in.heard = now
+	switch {
+	case wanted:
+		if a.tries == 0 {
+			a.back = 0
+		}
+		in.moved, a.tries = now, 0
+		if in.came++; in.came >= a.until {
+			a.count = 0
+		}
+	case number < in.came:
+		a.asked = now // a copy: what was asked for again was only slow
+	case number >= a.gap && number < in.asked:
+		// What should have come before it was lost.
+		a.gap, a.count = in.asked, 0
+		in.asked = in.came
+	}
+	return wanted
 }
 
 // blockCame is a block of an image.
@@ -190,10 +257,10 @@ func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotB
 		}
 		return
 	}
-	if b.Number < in.have || b.Number >= in.asked {
+	if in.source = from; !in.follow(now, b.Number, &g.images.pace) {
+		g.askBlocks(now)
 		return
 	}
-	in.source = from
 	block := *b
 	g.shard.job.order(func() { g.shard.job.blockCame(g, block) })
 }

@@ -86,8 +86,8 @@ func (g *group) blocksWanted(now smr.Instant, from smr.ReplicaID, f *wire.Snapsh
 			im.sends[i].heard = now
 		}
 	}
-	first, end := uint32(f.First), uint32(min(f.First+min(f.Count, uint64(g.shard.blocksAhead)), snapshot.BlocksMax))
-	g.shard.job.order(func() { g.shard.job.sendBlocks(g, from, file, first, end) })
+	r := blockRange{uint32(f.First), uint32(min(f.First+min(f.Count, uint64(g.shard.blocksAhead)), snapshot.BlocksMax))}
+	g.shard.job.order(func() { g.shard.job.sendBlocks(g, from, file, r) })
 }
 
 // imageStatus is a follower's word on how far it is.

@@ -20,6 +20,7 @@ type Job struct {
 	taken  []func()
 
 	// Owned by Turn.
+	now    smr.Instant
 	tasks  []*task
 	next   int // where to look for the next task to step
 	tokens tokens
@@ -80,6 +81,7 @@ func (j *Job) HasWork() bool {
 // Turn does one step of the task whose turn it is, and returns when it wants the
 // next turn: now if there is more to do, smr.Never if nothing is.
 func (j *Job) Turn(now smr.Instant) smr.Instant {
+	j.now = now
 	j.mu.Lock()
 	j.taken, j.orders = j.orders, j.taken[:0]
 	j.mu.Unlock()
@@ -133,29 +135,3 @@ func (g *group) tell(f func(now smr.Instant)) {
 		})
 	})
 }
-
-// tokens limits a rate: what was taken is paid back as time passes.
-type tokens struct {
-	perSecond int64 // negative: no limit
-	debt      int64 // bytes that are not paid back at at
-	at        smr.Instant
-}
-
-// tokensBurst is how much may be sent at once after a pause.
-const tokensBurst = 4 << 20
-
-// ready returns when something may be sent: now, or later.
-func (t *tokens) ready(now smr.Instant) smr.Instant {
-	if t.perSecond < 0 {
-		return now
-	}
-	passed := min(now.Sub(t.at), 10e9)
-	t.debt = max(-tokensBurst, t.debt-int64(float64(passed)/1e9*float64(t.perSecond)))
-	t.at = now
-	if t.debt <= 0 {
-		return now
-	}
-	return now.Add(1 + durationOf(t.debt, t.perSecond))
-}
-
-func (t *tokens) take(n int) { t.debt += int64(n) }

@@ -3,23 +3,11 @@ package host
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/snapshot"
-	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wire"
 )
-
-func durationOf(bytes, perSecond int64) time.Duration {
-	return time.Duration(float64(bytes) / float64(perSecond) * 1e9)
-}
-
-// BulkSender is a Sender that has a way of its own for what is large and may
-// wait, so that it does not hold up what is small and may not.
-type BulkSender interface {
-	SendBulk(to uint64, b *transport.Buffer) error
-}
 
 // takeImage writes an image of a view.
 type takeImage struct {
@@ -77,95 +65,6 @@ func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
 }
 
 func (f *flushMachine) close() {}
-
-// sendBlocks sends what a follower has asked for.
-type sendBlocks struct {
-	g         *group
-	to        smr.ReplicaID
-	file      snapshot.File
-	blocks    *snapshot.Blocks
-	next, end uint32
-}
-
-// sendBlocks takes a question for blocks.
-func (j *Job) sendBlocks(g *group, to smr.ReplicaID, file snapshot.File, first, end uint32) {
-	for _, t := range j.tasks {
-		s, ok := t.work.(*sendBlocks)
-		if ok && s.g == g && s.to == to {
-			if s.file == file {
-				if first < s.next || first > s.end {
-					s.next = first // asked again: something was lost
-				}
-				s.end, t.at = max(s.next, end), 0
-				return
-			}
-			s.end = s.next // another image: this one is over
-			t.at = 0
-		}
-	}
-	blocks, err := g.images.dir.Open(file)
-	if err != nil {
-		if !errors.Is(err, snapshot.ErrGone) {
-			j.cannotSend(g, to, file, err)
-			return
-		}
-		j.sendGone(g, to, file)
-		return
-	}
-	j.add(&sendBlocks{g: g, to: to, file: file, blocks: blocks, next: first, end: end})
-}
-
-func (s *sendBlocks) step(now smr.Instant) (smr.Instant, bool) {
-	j := s.g.shard.job
-	s.end = min(s.end, s.blocks.Count())
-	if s.next >= s.end {
-		return 0, true
-	}
-	if at := j.tokens.ready(now); at > now {
-		return at, false
-	}
-	b, err := s.blocks.Verified(s.next)
-	if err != nil {
-		j.cannotSend(s.g, s.to, s.file, err)
-		return 0, true
-	}
-	j.sendBlock(s.to, &wire.SnapshotBlock{Group: s.g.id, Index: s.file.Index, ID: s.file.ID, Number: uint64(s.next), Data: b})
-	s.next++
-	return now, s.next >= s.end
-}
-
-// cannotSend gives up an image that cannot be read.
-func (j *Job) cannotSend(g *group, to smr.ReplicaID, file snapshot.File, err error) {
-	j.shard.cfg.Logger.Error("a snapshot cannot be read; another one will be taken", "group", g.id, "snapshot", file, "err", err)
-	g.tell(func(now smr.Instant) { g.imageBad(file) })
-	j.sendGone(g, to, file)
-}
-
-// sendGone says that an image is not to be had here.
-func (j *Job) sendGone(g *group, to smr.ReplicaID, file snapshot.File) {
-	j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID})
-}
-
-func (s *sendBlocks) close() { _ = s.blocks.Close() }
-
-// sendBlock sends one block. One that is refused is lost, and asked for again.
-func (j *Job) sendBlock(to smr.ReplicaID, b *wire.SnapshotBlock) {
-	s := j.shard
-	buf := transport.GetBuffer()
-	buf.B = wire.AppendSnapshotBlock(wire.AppendHeader(buf.B[:0], s.number), b)
-	n := len(buf.B)
-	var err error
-	if bulk, ok := s.out.sender.(BulkSender); ok {
-		err = bulk.SendBulk(uint64(to), buf)
-	} else {
-		err = s.out.sender.Send(uint64(to), buf)
-	}
-	if err == nil && b.Data != nil {
-		j.tokens.take(n)
-		s.metrics.snapshotBytesSent.Add(uint64(n))
-		s.metrics.snapshotBlocksSent.Add(1)
-	}
-}
 
 // receiveImage writes what comes in of an image.
 type receiveImage struct {

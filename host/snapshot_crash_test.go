@@ -22,7 +22,13 @@ type workbench struct {
 	now   smr.Instant
 	nodes [4]*node // 1 to 3
 	sent  []sentFrame
-	bulk  func([]byte) []byte // if set, changes what goes over the bulk connections
+	bulk  func([]byte) []byte // if set, changes what goes over the bulk connections; nil: it is lost
+	// One frame in bulkEvery goes over the bulk connections, if that is set, the
+	// next one at bulkAt; bulkQueue waits, and its sender is told no above bulkMax.
+	bulkEvery time.Duration
+	bulkAt    smr.Instant
+	bulkQueue []sentFrame
+	bulkMax   int
 }
 
 type node struct {
@@ -76,7 +82,16 @@ func (n *node) send(to uint64, b *transport.Buffer, block bool) error {
 		if block && n.w.bulk != nil {
 			frame = n.w.bulk(frame)
 		}
-		n.w.sent = append(n.w.sent, sentFrame{n.id, smr.ReplicaID(to), frame})
+		switch f := (sentFrame{n.id, smr.ReplicaID(to), frame}); {
+		case frame == nil:
+		case block && n.w.bulkEvery > 0 && len(n.w.bulkQueue) >= n.w.bulkMax:
+			b.Release()
+			return transport.ErrQueueFull
+		case block && n.w.bulkEvery > 0:
+			n.w.bulkQueue = append(n.w.bulkQueue, f)
+		default:
+			n.w.sent = append(n.w.sent, f)
+		}
 	}
 	b.Release()
 	return nil
@@ -122,6 +137,10 @@ func (w *workbench) step() {
 	w.now = w.now.Add(2 * time.Millisecond)
 	frames := w.sent
 	w.sent = nil
+	if len(w.bulkQueue) > 0 && w.now >= w.bulkAt {
+		frames = append(frames, w.bulkQueue[0])
+		w.bulkQueue, w.bulkAt = w.bulkQueue[1:], w.now.Add(w.bulkEvery)
+	}
 	for _, f := range frames {
 		if to := w.nodes[f.to]; to.rt != nil {
 			_ = to.rt.Deliver(f.from, transport.PoisonFrame(f.b))

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -133,4 +134,54 @@ func TestBlocksDamagedOnTheWay(t *testing.T) {
 	w.bulk = nil
 	w.until("host 3 is brought up", func() bool { return v.book.restored == 1 && v.book.count() == 153 })
 	w.stop()
+}
+
+// docs/snapshots.md: "A slow link is not taken for one that loses".
+func TestSlowLink(t *testing.T) {
+	for _, every := range []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second} {
+		for _, queue := range []int{1, 1000} {
+			w := newWorkbench(t, away(t), 1, 2)
+			w.until("a leader", func() bool { return w.leader() != nil })
+			v := w.nodes[3]
+			w.bulkEvery, w.bulkMax, w.bulkAt = every, queue, w.now.Add(every)
+			start := w.now
+			v.start()
+			w.until("host 3 is brought up", func() bool { return v.book.restored == 1 })
+			took := w.now.Sub(start)
+			sent := w.nodes[1].rt.Stats().SnapshotBlocksSent + w.nodes[2].rt.Stats().SnapshotBlocksSent
+			blocks := (v.rt.Stats().SnapshotBytesReceived + 4095) / 4096
+			t.Logf("a block in %v, %d may wait: %d blocks, %d sent, installed after %v", every, queue, blocks, sent, took)
+			if sent > blocks+5 || took > time.Duration(blocks+5)*every+time.Second {
+				t.Error("that is too much, or took too long")
+			}
+			w.stop()
+		}
+	}
+}
+
+// docs/snapshots.md: "a block is lost, … | the blocks from there on are asked for
+// again".
+func TestBlocksAreLost(t *testing.T) {
+	for _, lost := range []int{1, 3, 10} { // of ten; 10: all, for two seconds
+		w := newWorkbench(t, away(t), 1, 2)
+		w.until("a leader", func() bool { return w.leader() != nil })
+		v := w.nodes[3]
+		rng := rand.New(rand.NewPCG(2, uint64(lost)))
+		blocks, lostBlocks, start := 0, 0, w.now
+		w.bulk = func(b []byte) []byte {
+			blocks++
+			if rng.IntN(10) < lost && (lost < 10 || w.now.Sub(start) < 2*time.Second) {
+				lostBlocks++
+				return nil
+			}
+			return b
+		}
+		v.start()
+		w.until("host 3 is brought up", func() bool { return v.book.restored == 1 })
+		t.Logf("%d of ten lost: %d blocks sent, %d lost, %v", lost, blocks, lostBlocks, w.now.Sub(start))
+		if lostBlocks == 0 || blocks > 12+3*lostBlocks || w.now.Sub(start) > 5*time.Second {
+			t.Error("that is too much, or took too long")
+		}
+		w.stop()
+	}
 }
