@@ -323,7 +323,7 @@ func (g *group) tidyImages(now smr.Instant) {
 	for i := range im.whole {
 		if f := im.whole[i]; own == nil || f.File != own.File {
 			if !g.wanted(now, &f) {
-				g.shard.job.order(func() { _ = im.dir.Remove(f.File) })
+				g.order(func(*Job) { _ = im.dir.Remove(f.File) })
 				continue
 			}
 		}
@@ -514,7 +514,6 @@ func (g *group) takeImage() {
 
 // viewTaken labels the view and has it written.
 func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
-	j := g.shard.job
 	var meta smr.SnapshotMeta
 	if err == nil && g.failed != nil {
 		err = g.failed
@@ -525,7 +524,7 @@ func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	if err != nil {
 		g.images.taking = false
 		if view != nil {
-			j.order(func() { _ = view.Close() })
+			g.shard.job.close(view)
 		}
 		if g.failed == nil {
 			// A snapshot from the leader has overtaken it, or the machine is
@@ -536,7 +535,7 @@ func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	}
 	head := &snapshot.Head{Group: g.id, SnapshotMeta: meta, Digest: view.Digest()}
 	id := g.shard.newImageID()
-	j.order(func() { j.takeImage(g, head, id, view) })
+	g.order(func(j *Job) { j.run(&takeImage{g: g, head: head, id: id, view: view}) })
 	if g.shard.without.DurableImage {
 		g.compact(now, meta.Index)
 	}

@@ -47,7 +47,7 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		im.in = &incoming{file: file, moved: now}
 	}
 	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", file.Index, "from", im.in.source)
-	g.shard.job.order(func() { g.shard.job.receiveImage(g, file) })
+	g.order(func(j *Job) { j.receiveImage(g, file) })
 	g.tellLeader(wire.SnapshotRunning, file.Index, 0)
 	g.wakeImages(now.Add(g.shard.cfg.ElectionTimeout))
 }
@@ -69,7 +69,7 @@ func (im *images) begunBefore(logStart, commit uint64) snapshot.File {
 func (g *group) dropIncoming() {
 	if im := &g.images; im.in != nil && !im.in.whole {
 		im.in = nil
-		g.shard.job.order(func() { g.shard.job.stopReceiving(g) })
+		g.order(func(j *Job) { j.stopReceiving(g) })
 	}
 }
 
@@ -94,7 +94,7 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 	case whole:
 		in.whole = true
 		g.images.add(image{File: f, used: now})
-		g.shard.job.order(func() { g.shard.job.restoreImage(g, f) })
+		g.order(func(j *Job) { j.run(&restoreImage{g: g, file: f}) })
 		return
 	}
 	if !in.scanned {
@@ -262,7 +262,7 @@ func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotB
 		return
 	}
 	block := *b
-	g.shard.job.order(func() { g.shard.job.blockCame(g, block) })
+	g.order(func(j *Job) { j.blockCame(g, block) })
 }
 
 // imageFailed gives an image up that cannot be received or restored.
@@ -273,8 +273,8 @@ func (g *group) imageFailed(f snapshot.File, err error) {
 		im.in = nil
 	}
 	im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
-	g.shard.job.order(func() {
-		g.shard.job.stopReceiving(g)
+	g.order(func(j *Job) {
+		j.stopReceiving(g)
 		if errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat) {
 			_ = im.dir.Remove(f)
 		}
@@ -291,7 +291,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 	}
 	if err != nil {
 		if restoration != nil {
-			g.shard.job.order(func() { _ = restoration.Close() })
+			g.shard.job.close(restoration)
 		}
 		g.imageFailed(f, err)
 		return
@@ -301,7 +301,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 	}
 	if im.restoring != nil || !g.core.Restored(now, head.SnapshotMeta) {
 		// The log has overtaken it.
-		g.shard.job.order(func() { _ = restoration.Close() })
+		g.shard.job.close(restoration)
 		g.tellLeader(wire.SnapshotInstalled, g.core.State().Commit, 0)
 		return
 	}
@@ -361,7 +361,7 @@ func (g *group) imageInstalled(now smr.Instant, r *restoring) {
 	im.seen, im.grown = r.head.Index, 0
 	g.shard.metrics.snapshotsInstalled.Add(1)
 	g.shard.cfg.Logger.Info("snapshot installed", "group", g.id, "index", r.head.Index)
-	g.shard.job.order(func() { _ = r.restoration.Close() })
+	g.shard.job.close(r.restoration)
 	g.tellLeader(wire.SnapshotInstalled, r.head.Index, 0)
 	g.wakeImages(now)
 }

@@ -75,7 +75,7 @@ func (g *group) blocksWanted(now smr.Instant, from smr.ReplicaID, f *wire.Snapsh
 	file := snapshot.File{Index: f.Index, ID: f.ID}
 	i := im.find(file)
 	if i != nil && i.bad {
-		g.shard.job.order(func() { g.shard.job.sendGone(g, from, file) })
+		g.order(func(j *Job) { j.sendGone(g, from, file) })
 		return
 	}
 	if i != nil {
@@ -87,7 +87,7 @@ func (g *group) blocksWanted(now smr.Instant, from smr.ReplicaID, f *wire.Snapsh
 		}
 	}
 	r := blockRange{uint32(f.First), uint32(min(f.First+min(f.Count, uint64(g.shard.blocksAhead)), snapshot.BlocksMax))}
-	g.shard.job.order(func() { g.shard.job.sendBlocks(g, from, file, r) })
+	g.order(func(j *Job) { j.sendBlocks(g, from, file, r) })
 }
 
 // imageStatus is a follower's word on how far it is.

@@ -138,6 +138,8 @@ func (j *Job) sendGone(g *group, to smr.ReplicaID, file snapshot.File) {
 	_ = j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID}) // or the question comes again
 }
 
+func (s *sendBlocks) failed(err error) { s.g.shard.job.cannotSend(s.g, s.to, s.file, err) }
+
 func (s *sendBlocks) close() { _ = s.blocks.Close() }
 
 // sendBlock sends one block. An error says that it was not.

@@ -12,8 +12,15 @@ import (
 // takeImage writes an image of a view.
 type takeImage struct {
 	g      *group
+	head   *snapshot.Head
+	id     uint64
 	view   smr.View
-	taking *snapshot.Taking
+	taking *snapshot.Taking // once begun
+}
+
+func (t *takeImage) begin() (err error) {
+	t.taking, err = t.g.images.dir.Take(t.head, t.id, t.view)
+	return err
 }
 
 func (t *takeImage) step(now smr.Instant) (smr.Instant, bool) {
@@ -26,20 +33,15 @@ func (t *takeImage) step(now smr.Instant) (smr.Instant, bool) {
 	return 0, true
 }
 
-func (t *takeImage) close() {
-	_ = t.taking.Close()
-	_ = t.view.Close()
+func (t *takeImage) failed(err error) {
+	t.g.tell(func(now smr.Instant) { t.g.imageTaken(now, snapshot.File{}, 0, err) })
 }
 
-// takeImage begins a take on the job's goroutine.
-func (j *Job) takeImage(g *group, h *snapshot.Head, id uint64, view smr.View) {
-	taking, err := g.images.dir.Take(h, id, view)
-	if err != nil {
-		_ = view.Close()
-		g.tell(func(now smr.Instant) { g.imageTaken(now, snapshot.File{}, 0, err) })
-		return
+func (t *takeImage) close() {
+	if t.taking != nil {
+		_ = t.taking.Close()
 	}
-	j.add(&takeImage{g: g, view: view, taking: taking})
+	_ = t.view.Close()
 }
 
 // flushMachine finds out how far a state machine on disk is durable, and makes
@@ -62,6 +64,10 @@ func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
 	}
 	f.g.tell(func(now smr.Instant) { f.g.flushed(now, at, err) })
 	return 0, true
+}
+
+func (f *flushMachine) failed(err error) {
+	f.g.tell(func(now smr.Instant) { f.g.flushed(now, 0, err) })
 }
 
 func (f *flushMachine) close() {}
@@ -101,7 +107,7 @@ func (j *Job) receiveImage(g *group, file snapshot.File) {
 func (j *Job) stopReceiving(g *group) {
 	for i, t := range j.tasks {
 		if r, ok := t.work.(*receiveImage); ok && r.g == g {
-			r.close()
+			j.end(r)
 			j.tasks = append(j.tasks[:i], j.tasks[i+1:]...)
 			return
 		}
@@ -146,6 +152,11 @@ func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
 	return now, whole || err != nil && !errors.Is(err, snapshot.ErrBlock)
 }
 
+func (r *receiveImage) failed(err error) {
+	file := r.r.File()
+	r.g.tell(func(now smr.Instant) { r.g.imageHas(now, file, 0, false, err) })
+}
+
 func (r *receiveImage) close() { _ = r.r.Close() }
 
 // restoreImage brings an image into the state machine, beside its state.
@@ -158,19 +169,13 @@ type restoreImage struct {
 	next        uint32
 }
 
-func (j *Job) restoreImage(g *group, file snapshot.File) {
-	r := &restoreImage{g: g, file: file, dec: snapshot.Decoder{ID: file.ID}}
-	var err error
-	if r.blocks, err = g.images.dir.Open(file); err == nil {
-		if r.restoration, err = g.images.machine.BeginRestore(); err != nil {
-			_ = r.blocks.Close()
-		}
+func (r *restoreImage) begin() (err error) {
+	r.dec.ID = r.file.ID
+	if r.blocks, err = r.g.images.dir.Open(r.file); err != nil {
+		return err
 	}
-	if err != nil {
-		g.tell(func(now smr.Instant) { g.imageReady(now, file, nil, nil, err) })
-		return
-	}
-	j.add(r)
+	r.restoration, err = r.g.images.machine.BeginRestore()
+	return err
 }
 
 func (r *restoreImage) step(now smr.Instant) (smr.Instant, bool) {
@@ -181,13 +186,27 @@ func (r *restoreImage) step(now smr.Instant) (smr.Instant, bool) {
 	if err == nil {
 		err = r.restoration.Finish()
 	}
-	g, file, head, restoration := r.g, r.file, r.dec.Head(), r.restoration
 	if err != nil {
-		_ = restoration.Close()
+		r.failed(err)
+		return 0, true
 	}
-	r.restoration = nil
-	g.tell(func(now smr.Instant) { g.imageReady(now, file, head, restoration, err) })
+	g, file, head, restoration := r.g, r.file, r.dec.Head(), r.restoration
+	r.restoration = nil // it is the group's
+	g.tell(func(now smr.Instant) { g.imageReady(now, file, head, restoration, nil) })
 	return 0, true
+}
+
+// failed closes the restoration before the group hears of it, which may begin
+// another one then.
+func (r *restoreImage) failed(err error) {
+	g, file, restoration := r.g, r.file, r.restoration
+	r.restoration = nil
+	if restoration != nil {
+		if e := guarded(restoration.Close); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	g.tell(func(now smr.Instant) { g.imageReady(now, file, nil, nil, err) })
 }
 
 // feed reads one block and writes what is in it.
@@ -216,7 +235,9 @@ func (r *restoreImage) feed() error {
 }
 
 func (r *restoreImage) close() {
-	_ = r.blocks.Close()
+	if r.blocks != nil {
+		_ = r.blocks.Close()
+	}
 	if r.restoration != nil {
 		_ = r.restoration.Close()
 	}

@@ -39,6 +39,7 @@ type node struct {
 	rt    *host.Runtime
 	group *host.Group
 	book  *book
+	fail  func(what string) error // of its books
 	// The power goes at the operation on the disk of number crashAt, or when
 	// the block of number crashAtBlock has been sent.
 	crashAt, crashAtBlock int
@@ -106,7 +107,7 @@ func (n *node) config() host.Config {
 
 func (n *node) start() {
 	n.life++
-	n.ops, n.blocks, n.frozen, n.book = 0, 0, nil, &book{}
+	n.ops, n.blocks, n.frozen, n.book = 0, 0, nil, &book{fail: n.fail}
 	rt, err := host.NewRuntime(n.config(), host.Env{Sender: n, Seed: uint64(n.id)<<32 + n.life})
 	if err == nil {
 		n.group, err = rt.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1, 2, 3), Machine: n.book}, n.w.now)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,5 +184,68 @@ func TestBlocksAreLost(t *testing.T) {
 			t.Error("that is too much, or took too long")
 		}
 		w.stop()
+	}
+}
+
+// docs/snapshots.md: "A state machine that panics in one of these ends the snapshot
+// that it was about, and nothing else".
+func TestPanicsOfViewsAndRestorations(t *testing.T) {
+	for _, what := range []string{"begin", "write", "finish", "close", "read", "close view"} {
+		w := newWorkbench(t, away(t), 1, 2)
+		w.until("a leader", func() bool { return w.leader() != nil })
+		v, panics := w.nodes[3], 0
+		v.fail = func(at string) error {
+			if what == "close" && at == "finish" && panics == 0 {
+				return errors.New("so that it is closed before it is used")
+			}
+			if at == what && panics < 2 {
+				panics++
+				panic("a bug in " + at)
+			}
+			return nil
+		}
+		v.start()
+		w.until("host 3 is brought up", func() bool { return v.book.restored > 0 && v.book.count() == 153 })
+		w.write(200)
+		w.until("host 3 follows", func() bool { return v.book.count() == 353 })
+		w.until("images are taken", func() bool { return v.rt.Stats().SnapshotsTaken > 0 })
+		if panics == 0 || what != "close view" && what != "close" && panics != 2 {
+			t.Errorf("%s: %d panics", what, panics)
+		}
+		w.stop()
+	}
+}
+
+// The same beside the job, where a panic would end the process.
+func TestPanicOnAGoroutine(t *testing.T) {
+	var panics atomic.Int32
+	b := &book{fail: func(what string) error {
+		if what == "read" && panics.Add(1) == 1 {
+			panic("a bug in Read")
+		}
+		return nil
+	}}
+	h, err := host.Open(host.Config{ID: 1, Cluster: 7, Dir: t.TempDir(), Listen: "127.0.0.1:0", Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	g, err := h.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1), Machine: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := g.Propose(t.Context(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "an image after a panic", func() bool {
+		if err := g.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return h.Stats().SnapshotsTaken > 0
+	})
+	if panics.Load() < 2 {
+		t.Error("there was no panic")
 	}
 }

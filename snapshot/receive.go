@@ -38,7 +38,9 @@ func (d *Dir) Receive(f File) (*Receiving, error) {
 	}
 	r := &Receiving{dir: d, name: f, dec: Decoder{ID: f.ID}}
 	var err error
+	d.mu.Lock()
 	known := slices.Contains(d.parts, f)
+	d.mu.Unlock()
 	if known {
 		// What cannot be read is received again from the start.
 		r.old, _ = openBlocks(d.fs, d.name(f, suffixPart), f)
@@ -51,8 +53,10 @@ func (d *Dir) Receive(f File) (*Receiving, error) {
 		return nil, fmt.Errorf("receiving snapshot %v: %w", f, err)
 	}
 	if !known {
+		d.mu.Lock()
 		d.parts = append(d.parts, f)
 		d.sort()
+		d.mu.Unlock()
 	}
 	return r, nil
 }
