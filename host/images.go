@@ -262,7 +262,11 @@ func (g *group) imagesStarted(now smr.Instant) {
 		return
 	}
 	for _, f := range im.dir.Whole() {
-		im.whole = append(im.whole, image{File: f, used: now})
+		bytes, err := im.dir.Bytes(f)
+		if err != nil {
+			g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", g.id, "snapshot", f, "err", err)
+		}
+		im.whole = append(im.whole, image{File: f, bytes: bytes, used: now})
 		im.left = f
 	}
 	for _, f := range im.dir.Parts() {
@@ -410,24 +414,37 @@ func (s *Shard) newImageID() uint64 {
 	return mix(s.origin, 1<<62+s.imageIDs) | 1
 }
 
-const compactionChecks = 16 // per EveryBytes or EveryEntries
+const compactionChecks = 16 // per size at which a log is compacted, or EveryEntries
 
 // considerCompaction looks, now and then, whether the log has grown too large.
-func (g *group) considerCompaction() {
+func (g *group) considerCompaction(now smr.Instant) {
 	im, c := &g.images, &g.shard.cfg.Snapshots
 	if im.machine == nil || im.flushing || im.taking || im.restoring != nil {
 		return
 	}
-	if int64(im.grown) < c.EveryBytes/compactionChecks && g.applied < im.seen+max(1, c.EveryEntries/compactionChecks) {
+	if int64(im.grown) < g.every()/compactionChecks && g.applied < im.seen+max(1, c.EveryEntries/compactionChecks) {
 		return
 	}
 	im.grown, im.seen = 0, g.applied
-	v := g.core.State()
-	size, _ := g.shard.log.Size(g.id, 0)
-	if size < g.every() && v.Last-(v.First-1) < c.EveryEntries {
+	if !g.logTooLarge() {
 		return
 	}
+	if own := g.own(); own != nil && own.Index >= g.core.State().First {
+		// The log could be compacted further with the image that there is, but for
+		// followers. Another image would change nothing.
+		index := own.Index
+		g.compact(now, index)
+		if g.core.State().First <= index || !g.logTooLarge() {
+			return
+		}
+	}
 	g.startCompaction()
+}
+
+func (g *group) logTooLarge() bool {
+	v := g.core.State()
+	size, _ := g.shard.log.Size(g.id, 0)
+	return size >= g.every() || v.Last-(v.First-1) >= g.shard.cfg.Snapshots.EveryEntries
 }
 
 // startCompaction has the state made durable; the log is compacted when it is.
@@ -445,10 +462,9 @@ func (g *group) startCompaction() {
 
 // every is how large the log may grow before it is compacted.
 func (g *group) every() int64 {
-	im := &g.images
 	every := g.shard.cfg.Snapshots.EveryBytes
-	if n := len(im.whole); n > 0 && im.durable == nil {
-		every = max(every, im.whole[n-1].bytes)
+	if own := g.own(); own != nil {
+		every = max(every, own.bytes)
 	}
 	return every
 }
@@ -471,7 +487,7 @@ func (g *group) compact(now smr.Instant, covered uint64) {
 	size, cut := g.shard.log.Size(g.id, c.TailBytes)
 	cut = max(cut, v.Last-min(v.Last, c.TailEntries))
 	to := min(covered, cut, g.applied, v.Applied, v.Persisted)
-	if hard := max(c.HardBytes, 4*g.every()); size <= hard {
+	if hard := max(c.HardBytes, 2*g.every()); size <= hard {
 		to = min(to, g.core.LeastMatch(now))
 		for _, s := range im.sends {
 			if s.file.Index != 0 && now.Sub(s.heard) < patience*g.shard.cfg.ElectionTimeout && s.heard != 0 {

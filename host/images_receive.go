@@ -73,8 +73,9 @@ func (g *group) dropIncoming() {
 	}
 }
 
-// imageHas is the job's word on what there is of an image.
-func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bool, err error) {
+// imageHas is the job's word on what there is of an image: blocks, and its bytes
+// once it is whole.
+func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole int64, err error) {
 	in := g.images.in
 	if in == nil || in.file != f || in.whole {
 		return
@@ -91,9 +92,9 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 	case err != nil:
 		g.imageFailed(f, err)
 		return
-	case whole:
+	case whole > 0:
 		in.whole = true
-		g.images.add(image{File: f, used: now})
+		g.images.add(image{File: f, bytes: whole, used: now})
 		g.order(func(j *Job) { j.run(&restoreImage{g: g, file: f}) })
 		return
 	}

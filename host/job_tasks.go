@@ -92,13 +92,14 @@ func (j *Job) receiveImage(g *group, file snapshot.File) {
 	}
 	for _, f := range dir.Whole() {
 		if f == file { // received by an earlier life, and not restored
-			g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, true, nil) })
+			bytes, err := dir.Bytes(file)
+			g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, bytes, err) })
 			return
 		}
 	}
 	r, err := dir.Receive(file)
 	if err != nil {
-		g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, false, err) })
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, 0, err) })
 		return
 	}
 	j.add(&receiveImage{g: g, r: r})
@@ -134,7 +135,7 @@ func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
 		r.begun = true
 		have := r.r.Have()
 		g.shard.metrics.snapshotBlocksResumed.Add(uint64(have))
-		g.tell(func(now smr.Instant) { g.imageHas(now, file, have, false, nil) })
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, have, 0, nil) })
 	}
 	if len(r.blocks) == 0 {
 		return smr.Never, false
@@ -148,13 +149,17 @@ func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
 	whole, err := r.r.Take(uint32(b.Number), b.Data)
 	have := r.r.Have()
 	g.shard.metrics.snapshotBytesReceived.Add(uint64(len(b.Data)))
-	g.tell(func(now smr.Instant) { g.imageHas(now, file, have, whole, err) })
+	var bytes int64
+	if whole {
+		bytes = r.r.Bytes()
+	}
+	g.tell(func(now smr.Instant) { g.imageHas(now, file, have, bytes, err) })
 	return now, whole || err != nil && !errors.Is(err, snapshot.ErrBlock)
 }
 
 func (r *receiveImage) failed(err error) {
 	file := r.r.File()
-	r.g.tell(func(now smr.Instant) { r.g.imageHas(now, file, 0, false, err) })
+	r.g.tell(func(now smr.Instant) { r.g.imageHas(now, file, 0, 0, err) })
 }
 
 func (r *receiveImage) close() { _ = r.r.Close() }

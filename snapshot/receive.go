@@ -26,6 +26,7 @@ type Receiving struct {
 	scanned bool
 	old     *Blocks
 	whole   bool
+	bytes   int64 // of the blocks that are there
 	// unsynced bytes since the last sync.
 	unsynced int
 }
@@ -73,6 +74,7 @@ func (r *Receiving) Scan() (done bool) {
 		// The last block comes again, so that there is one way to the end.
 		if _, last, bad := open(b, next, r.name.ID); bad == nil && !last {
 			if _, err = r.dec.Next(b); err == nil {
+				r.bytes += int64(len(b))
 				return false
 			}
 			r.dec = Decoder{ID: r.name.ID}
@@ -108,6 +110,7 @@ func (r *Receiving) Take(n uint32, b []byte) (whole bool, err error) {
 	if _, err := r.f.WriteAt(b, int64(n)*int64(r.dec.size)); err != nil {
 		return false, fmt.Errorf("receiving snapshot %v: %w", r.name, err)
 	}
+	r.bytes = int64(n)*int64(r.dec.size) + int64(len(b))
 	if r.dec.Done() {
 		return true, r.finish()
 	}
@@ -149,6 +152,9 @@ func (r *Receiving) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Bytes is the size of what is there.
+func (r *Receiving) Bytes() int64 { return r.bytes }
 
 // File names the image.
 func (r *Receiving) File() File { return r.name }
