@@ -45,6 +45,13 @@ type images struct {
 	// left is an image that an earlier life has received, whole or in part, and
 	// nobody knows from whom; zero: none.
 	left snapshot.File
+	// parts are on disk, perhaps, and not whole; those that the log has overtaken
+	// are removed.
+	parts []snapshot.File
+	// refusals are the images that could not be installed, one after another. Until
+	// refusesUntil none is taken.
+	refusals     int
+	refusesUntil smr.Instant
 	// pace is how long a block takes to come, smoothed; zero: not known.
 	pace      time.Duration
 	restoring *restoring
@@ -144,6 +151,10 @@ const (
 	paceFactor = 4
 	backMax    = 6
 )
+
+// refusesMax is how often the time doubles for which a replica that cannot install
+// images takes none, from an election timeout on.
+const refusesMax = 8
 
 // badCopiesMax is how many damaged copies of a block a receiver takes before it
 // gives the image up.
@@ -269,7 +280,8 @@ func (g *group) imagesStarted(now smr.Instant) {
 		im.whole = append(im.whole, image{File: f, bytes: bytes, used: now})
 		im.left = f
 	}
-	for _, f := range im.dir.Parts() {
+	im.parts = im.dir.Parts()
+	for _, f := range im.parts {
 		if f.Index > im.left.Index {
 			im.left = f
 		}
@@ -319,8 +331,9 @@ func (im *images) add(i image) {
 // tidyImages has the images removed that nobody needs any more.
 func (g *group) tidyImages(now smr.Instant) {
 	im := &g.images
+	g.tidyParts()
 	own := g.own()
-	if own == nil && im.durable == nil {
+	if own == nil && im.durable == nil && (g.core.State().First > 1 || im.restoring != nil) {
 		return // one is on its way, and nobody knows what a crash before that needs
 	}
 	kept := im.whole[:0]
@@ -334,6 +347,19 @@ func (g *group) tidyImages(now smr.Instant) {
 		kept = append(kept, im.whole[i])
 	}
 	im.whole = kept
+}
+
+// tidyParts has what was received of images removed that the log has overtaken.
+func (g *group) tidyParts() {
+	im := &g.images
+	commit := g.core.State().Commit
+	im.parts = slices.DeleteFunc(im.parts, func(f snapshot.File) bool {
+		if f.Index > commit || im.in != nil && im.in.file == f {
+			return false
+		}
+		g.order(func(*Job) { _ = im.dir.RemovePart(f) })
+		return true
+	})
 }
 
 // wanted reports whether anybody else may still need an image: a follower, or the
@@ -384,11 +410,12 @@ func (g *group) tickImages(now smr.Instant) {
 		im.at = min(im.at, now.Add(retry))
 	}
 	if im.in != nil {
+		g.overtaken()
 		g.reaskBlocks(now)
 		im.at = min(im.at, now.Add(retry))
 	}
 	g.tidyImages(now)
-	if len(im.whole) > 1 || len(im.whole) == 1 && im.durable != nil {
+	if len(im.parts) > 0 || len(im.whole) > 1 || len(im.whole) == 1 && im.durable != nil {
 		im.at = min(im.at, now.Add(max(g.shard.cfg.Snapshots.KeepFor/4, retry)))
 	}
 }

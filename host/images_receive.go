@@ -31,6 +31,9 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		g.tellLeader(wire.SnapshotInstalled, v.Commit, 0)
 		return
 	}
+	if im.in == nil && now < im.refusesUntil {
+		return // it is offered again
+	}
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
 		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && now.Sub(in.moved) < g.patience())
@@ -45,6 +48,9 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 	if begun := im.begunBefore(o.LogStart, v.Commit); begun.Index != 0 && begun != file {
 		file = begun
 		im.in = &incoming{file: file, moved: now}
+	}
+	if !slices.Contains(im.parts, file) {
+		im.parts = append(im.parts, file)
 	}
 	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", file.Index, "from", im.in.source)
 	g.order(func(j *Job) { j.receiveImage(g, file) })
@@ -64,13 +70,33 @@ func (im *images) begunBefore(logStart, commit uint64) snapshot.File {
 	return left
 }
 
-// dropIncoming gives up what is being received; what there is of it stays until
-// something else comes.
+// dropIncoming gives up what is being received: the sender need send no more of it.
+// What there is stays until something else comes, or the log has overtaken it.
 func (g *group) dropIncoming() {
 	if im := &g.images; im.in != nil && !im.in.whole {
+		if im.in.source != 0 {
+			g.fetchBlocks(im.in.source, im.in.came, 0)
+		}
 		im.in = nil
 		g.order(func(j *Job) { j.stopReceiving(g) })
 	}
+}
+
+// overtaken gives up what is being received when the log has come to where it
+// leads.
+func (g *group) overtaken() {
+	in, v := g.images.in, g.core.State()
+	if in.whole || in.file.Index > v.Commit {
+		return
+	}
+	g.dropIncoming()
+	g.tellLeader(wire.SnapshotInstalled, v.Commit, 0)
+}
+
+// refuse lets a while pass before another image is taken.
+func (im *images) refuse(now smr.Instant, timeout time.Duration) {
+	im.refusesUntil = now.Add(timeout << min(im.refusals, refusesMax))
+	im.refusals++
 }
 
 // imageHas is the job's word on what there is of an image: blocks, and its bytes
@@ -85,12 +111,13 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole in
 		g.shard.metrics.badFrames.Add(1)
 		if in.bad++; in.bad >= badCopiesMax {
 			g.shard.cfg.Logger.Error("a block of a snapshot came in damaged again and again; the leader will be asked for another", "group", g.id, "snapshot", f, "from", in.source, "err", err)
+			g.images.refuse(now, g.shard.cfg.ElectionTimeout)
 			g.giveUpIncoming()
 			return
 		}
 		in.came, in.asked = in.have, in.have
 	case err != nil:
-		g.imageFailed(f, err)
+		g.imageFailed(now, f, err)
 		return
 	case whole > 0:
 		in.whole = true
@@ -266,17 +293,22 @@ func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotB
 	g.order(func(j *Job) { j.blockCame(g, block) })
 }
 
-// imageFailed gives an image up that cannot be received or restored.
-func (g *group) imageFailed(f snapshot.File, err error) {
+// imageFailed gives an image up that cannot be received or restored. One that is
+// whole, and may do another time, stays for a while.
+func (g *group) imageFailed(now smr.Instant, f snapshot.File, err error) {
 	im := &g.images
-	g.shard.cfg.Logger.Error("a snapshot cannot be installed; the leader will be asked for another", "group", g.id, "snapshot", f, "err", err)
+	im.refuse(now, g.shard.cfg.ElectionTimeout)
+	g.shard.cfg.Logger.Error("a snapshot cannot be installed; the leader will be asked for another", "group", g.id, "snapshot", f, "wait", im.refusesUntil.Sub(now), "err", err)
 	if im.in != nil && im.in.file == f {
 		im.in = nil
 	}
-	im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
+	bad := errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat)
+	if bad {
+		im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
+	}
 	g.order(func(j *Job) {
 		j.stopReceiving(g)
-		if errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat) {
+		if bad {
 			_ = im.dir.Remove(f)
 		}
 	})
@@ -294,7 +326,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 		if restoration != nil {
 			g.shard.job.close(restoration)
 		}
-		g.imageFailed(f, err)
+		g.imageFailed(now, f, err)
 		return
 	}
 	if im.in != nil && im.in.file == f {
@@ -359,7 +391,7 @@ func (g *group) exchange(r *restoring) {
 func (g *group) imageInstalled(now smr.Instant, r *restoring) {
 	im := &g.images
 	im.restoring = nil
-	im.seen, im.grown = r.head.Index, 0
+	im.seen, im.grown, im.refusals = r.head.Index, 0, 0
 	g.shard.metrics.snapshotsInstalled.Add(1)
 	g.shard.cfg.Logger.Info("snapshot installed", "group", g.id, "index", r.head.Index)
 	g.shard.job.close(r.restoration)

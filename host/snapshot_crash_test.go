@@ -41,6 +41,7 @@ type node struct {
 	group *host.Group
 	book  *book
 	fail  func(what string) error // of its books
+	every int64                   // EveryBytes, if not the usual
 	// The power goes at the operation on the disk of number crashAt, or when
 	// the block of number crashAtBlock has been sent.
 	crashAt, crashAtBlock int
@@ -100,9 +101,10 @@ func (n *node) send(to uint64, b *transport.Buffer, block bool) error {
 }
 
 func (n *node) config() host.Config {
+	every := max(n.every, 16<<10)
 	return host.Config{
 		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
-		Snapshots: host.SnapshotConfig{EveryBytes: 16 << 10, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
+		Snapshots: host.SnapshotConfig{EveryBytes: every, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
 	}
 }
 

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
 )
 
@@ -292,6 +294,94 @@ func TestImagesWhileAFollowerLags(t *testing.T) {
 	w.write(100)
 	if n := follower.rt.Stats().SnapshotsTaken; n > 0 {
 		t.Errorf("%d images for 30 kB although the last one has %d", n, written)
+	}
+	w.stop()
+}
+
+// docs/snapshots.md: "the log overtakes the image | the transfer ends, the sender is
+// told, and what had come is removed": host 2, whose log reaches back, leads while
+// half of the image of host 1 has come.
+func TestLogOvertakesTransfer(t *testing.T) {
+	w := newWorkbench(t, [4]*vfs.Mem{})
+	w.nodes[2].every = 1 << 30
+	for _, n := range w.nodes[1:] {
+		n.start()
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	lead := func(id smr.ReplicaID) {
+		w.until("the leader", func() bool {
+			l := w.leader()
+			if l != nil && l.id != id {
+				_ = l.group.Transfer(ended, id) // it does not wait
+			}
+			return l != nil && l.id == id
+		})
+	}
+	w.write(3)
+	lead(1)
+	v := w.nodes[3]
+	v.stop()
+	w.write(200)
+	blocks := 0
+	w.bulk = func(b []byte) []byte {
+		if blocks++; blocks > 6 {
+			return nil
+		}
+		return b
+	}
+	v.start()
+	w.until("six blocks came", func() bool { return v.group.Snapshots().Blocks == 6 })
+	lead(2)
+	w.write(1)
+	w.until("host 3 follows the log", func() bool { return v.book.count() == 204 })
+	w.pass(5 * time.Second)
+	if st := v.group.Snapshots(); v.book.restored != 0 || st.Receiving != 0 {
+		t.Errorf("restored %d times, %+v", v.book.restored, st)
+	}
+	if names := images(t, v.mem, ".part"); len(names) > 0 {
+		t.Errorf("%v are left", names)
+	}
+	sent := w.nodes[1].rt.Stats().SnapshotBlocksSent
+	w.pass(5 * time.Second)
+	if more := w.nodes[1].rt.Stats().SnapshotBlocksSent - sent; more > 0 {
+		t.Errorf("%d blocks are still sent", more)
+	}
+	w.stop()
+}
+
+// docs/snapshots.md: "the state machine cannot take the image in | it is tried again,
+// after an election timeout first, then twice as long each time"; and smr: Close
+// "may be called at any time after which nothing else is": once.
+func TestRestorationFails(t *testing.T) {
+	w := newWorkbench(t, away(t), 1, 2)
+	w.until("a leader", func() bool { return w.leader() != nil })
+	v, begun, closed := w.nodes[3], 0, 0
+	full := true
+	v.fail = func(what string) error {
+		switch {
+		case what == "begin":
+			begun++
+		case what == "close":
+			closed++
+		case what == "finish" && full:
+			return errors.New("no room")
+		}
+		return nil
+	}
+	v.start()
+	w.pass(10 * time.Second)
+	if begun < 4 || begun > 8 || closed != begun {
+		t.Errorf("%d restorations in 10 s, closed %d times", begun, closed)
+	}
+	full = false
+	w.until("host 3 is brought up", func() bool { return v.book.restored == 1 })
+	w.pass(time.Second)
+	if closed != begun {
+		t.Errorf("%d restorations, closed %d times", begun, closed)
+	}
+	if n := len(images(t, v.mem, ".snap")); n != 1 {
+		t.Errorf("host 3 has %d images", n)
 	}
 	w.stop()
 }
