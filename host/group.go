@@ -343,7 +343,7 @@ func (g *group) fence() {
 }
 
 // appliedUpTo is the worker's word that the state machine has come to index.
-func (g *group) appliedUpTo(job *applyJob) {
+func (g *group) appliedUpTo(now smr.Instant, job *applyJob) {
 	if job.err != nil {
 		g.fail(job.err)
 		return
@@ -354,7 +354,7 @@ func (g *group) appliedUpTo(job *applyJob) {
 	g.applied = job.last
 	g.core.Applied(job.last)
 	g.completeReads()
-	g.considerCompaction()
+	g.considerCompaction(now)
 }
 
 // fail stops this replica of the group. It says nothing more to anyone, as if it

@@ -236,7 +236,7 @@ func (rt *Runtime) Close() error {
 	var errs []error
 	for _, s := range rt.shards {
 		s.inbox.stop(ErrStopped)
-		s.job.close()
+		s.job.endAll()
 		for _, e := range s.deadlines {
 			e.g.fail(ErrStopped)
 			if r := e.g.images.restoring; r != nil {

@@ -175,7 +175,7 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	}
 	for _, job := range l.applied {
 		if g := job.group; g.failed == nil {
-			g.guard(func() { g.appliedUpTo(job) })
+			g.guard(func() { g.appliedUpTo(now, job) })
 			s.activate(g)
 		}
 		s.putJob(job)
