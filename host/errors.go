@@ -30,10 +30,10 @@ var (
 	// ErrLogFailed: the write-ahead log could not be written. What was not
 	// acknowledged counts as not written; the host must be opened again.
 	ErrLogFailed = errors.New("the write-ahead log failed")
-	// ErrDiskFull: the disk of this host's log has no room. Not done. The host
-	// hands its leaderships over, goes on answering reads, and takes commands
-	// again by itself when there is room.
-	ErrDiskFull = errors.New("the disk of this host's log is full, nothing was done; free some space there, or send the command to another host")
+	// ErrDiskFull: the disk of this host's log, or of a state machine, has no room.
+	// Not done. The host hands its leaderships over, goes on answering reads, and
+	// takes commands again by itself when there is room.
+	ErrDiskFull = errors.New("this host's disk is full, nothing was done; free some space there, or send the command to another host")
 	// ErrGroupExists: StartGroup with the id of a running group.
 	ErrGroupExists = errors.New("group runs already")
 	// ErrUnknownGroup: no group of that id runs on this host.

@@ -233,7 +233,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	s.metrics.proposals.Add(1)
-	if s.disk.full {
+	if s.disk.full() {
 		w.complete(smr.Result{}, ErrDiskFull)
 		return
 	}

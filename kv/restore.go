@@ -41,8 +41,8 @@ func (s *Store) BeginRestore() (smr.Restoration, error) {
 	if err := removeAll(s.cfg.FS, dir); err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	o := s.pebbleOptions()
-	o.CacheSize = 8 << 20 // nothing is read twice
+	o := s.pebbleOptions(newDisk(&s.cfg, dir)) // which waits for no room
+	o.CacheSize = 8 << 20                      // nothing is read twice
 	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", dir, err)
