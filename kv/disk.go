@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -353,8 +354,30 @@ func (f diskFS) wrap(c pebblevfs.DiskWriteCategory, open func() (vfs.File, error
 	return &diskFile{File: file, d: f.d, category: c}, nil
 }
 
+// order makes the names before this one durable. Pebble makes a manifest, makes the
+// marker that names it, removes the marker before, and syncs all three names at
+// once. A disk that keeps the second alone leaves a store that cannot be opened, and
+// one that keeps the third alone leaves an empty one.
+func (f diskFS) order(name string) error {
+	if !strings.HasPrefix(f.PathBase(name), "marker.manifest.") {
+		return nil
+	}
+	return f.d.do("", func() error { return vfs.SyncDir(f.FS, f.PathDir(name)) })
+}
+
+// Remove implements vfs.FS.
+func (f diskFS) Remove(name string) error {
+	if err := f.order(name); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
+
 // Create implements vfs.FS.
 func (f diskFS) Create(name string, c pebblevfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.order(name); err != nil {
+		return nil, err
+	}
 	return f.wrap(c, func() (vfs.File, error) { return f.FS.Create(name, c) })
 }
 
