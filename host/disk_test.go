@@ -125,3 +125,64 @@ func (g *gate) before(op vfs.Op) vfs.Verdict {
 	}
 	return vfs.Verdict{}
 }
+
+// The same of the disk of a state machine: as long as it still takes what comes,
+// reads are linearizable; when it takes nothing more, what was committed waits, is
+// applied once when there is room, and Close waits for none.
+func TestStateDiskFull(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	full := c.leader()
+	c.propose(full, "first")
+	c.machines[full].setRoom(true, false)
+	c.propose(full, "the last, which tells that it is full")
+	eventually(t, "another host leads", func() bool {
+		st := c.groups[full].Status()
+		return st.Leader != 0 && st.Leader != full
+	})
+	if _, err := c.groups[full].Propose(context.Background(), []byte("refused")); !errors.Is(err, host.ErrDiskFull) || !host.Retryable(err) {
+		t.Fatalf("the full host says %v", err)
+	}
+	other := full%3 + 1
+	c.propose(other, "the others go on")
+	if b, err := c.groups[full].Read(context.Background(), []byte("the others go on")); err != nil || b[7] != 1 {
+		t.Errorf("what the full host reads: %x %v", b, err)
+	}
+	c.machines[full].setRoom(true, true)
+	for i := range 20 {
+		c.propose(other, fmt.Sprint("it waits for ", i))
+	}
+	if b, err := c.groups[full].ReadLocal([]byte("first")); err != nil || b[7] != 1 {
+		t.Errorf("the full host's local read: %x %v", b, err)
+	}
+	c.machines[full].setRoom(false, false)
+	eventually(t, "the host takes commands again", func() bool {
+		_, err := c.groups[full].Propose(context.Background(), []byte("there is room"))
+		return err == nil
+	})
+	if b, err := c.groups[full].Read(context.Background(), []byte("it waits for 19")); err != nil || b[7] != 1 {
+		t.Errorf("what it missed: %x %v", b, err)
+	}
+	c.machines[full].setRoom(true, true)
+	c.propose(other, "never applied by who is closed")
+	c.stop(full)
+}
+
+// Who waits for a command that is committed and finds no room is told at once that
+// the outcome is not known; it is applied when there is room.
+func TestStateDiskFullAlone(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.propose(1, "first")
+	c.machines[1].setRoom(true, true)
+	if _, err := c.groups[1].Propose(context.Background(), []byte("second")); !errors.Is(err, host.ErrOutcomeUnknown) || !errors.Is(err, smr.ErrNoSpace) {
+		t.Fatalf("a command without room for its effect: %v", err)
+	}
+	eventually(t, "the host refuses", func() bool {
+		_, err := c.groups[1].Propose(context.Background(), []byte("third"))
+		return errors.Is(err, host.ErrDiskFull)
+	})
+	c.machines[1].setRoom(false, false)
+	eventually(t, "the second is applied", func() bool {
+		b, err := c.groups[1].Read(context.Background(), []byte("second"))
+		return err == nil && b[7] == 1
+	})
+}

@@ -34,11 +34,11 @@ var (
 	// ErrLogFailed: the write-ahead log could not be written. What was not
 	// acknowledged counts as not written; the host must be opened again.
 	ErrLogFailed = errors.New("the write-ahead log failed")
-	// ErrDiskFull: the disk of this host's log has no room. Not done. The host
-	// hands its leaderships over, goes on answering reads, and takes commands
-	// again by itself when there is room. A leader elsewhere could take the command,
-	// but its result is known here only once this host has kept it.
-	ErrDiskFull = errors.New("the disk of this host's log is full, nothing was done; free some space there, or send the command to another host")
+	// ErrDiskFull: the disk of this host's log, or of a state machine, has no room.
+	// Not done. The host hands its leaderships over, goes on answering reads, and
+	// takes commands again by itself when there is room. A leader elsewhere could take
+	// the command, but its result is known here only once this host has kept it.
+	ErrDiskFull = errors.New("this host's disk is full, nothing was done; free some space there, or send the command to another host")
 	// ErrDiskStalled: the disk of this host's log has not answered for
 	// Config.DiskStallTimeout. Not done. As with a full disk the host hands over, and
 	// takes commands again by itself when the disk works.

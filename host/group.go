@@ -61,8 +61,14 @@ type group struct {
 
 	view view // written by shard and worker, read by anyone
 
-	queued     *applyJob // guarded by worker.mu
-	machineErr error     // owned by the worker
+	full bool // the disk of the state machine is; counted in shard.disk
+
+	queued *applyJob // guarded by worker.mu
+	// Owned by the worker: why the machine is broken; whether its disk was found
+	// full, and then the jobs that wait for room, in order.
+	machineErr  error
+	machineFull bool
+	held        []*applyJob
 }
 
 // view is what anybody may know of a group at any time, without asking its
@@ -372,6 +378,10 @@ func (g *group) fail(err error) {
 		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", about...)
 	}
 	g.failed = err
+	if g.full {
+		g.full = false
+		g.shard.disk.states-- // the next try finds out what is left
+	}
 	g.view.role.Store(uint64(raft.Follower))
 	g.view.leader.Store(0)
 	g.refuseAll()

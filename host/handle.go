@@ -166,7 +166,7 @@ func (g *Group) Status() Status {
 	return Status{
 		Role: raft.RoleState(v.role.Load()), Term: v.term.Load(), Leader: smr.ReplicaID(v.leader.Load()),
 		Commit: v.commit.Load(), Applied: v.applied.Load(), First: v.first.Load(), Last: v.last.Load(), Persisted: v.persisted.Load(),
-		LeaderChanges: v.leaderChanges.Load(), DiskFull: g.g.shard.syncer.full.Load(),
+		LeaderChanges: v.leaderChanges.Load(), DiskFull: g.g.shard.diskFull.Load(),
 	}
 }
 

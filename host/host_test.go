@@ -32,6 +32,22 @@ type journal struct {
 	fail     error         // what Apply returns from now on
 	panics   bool          // whether Apply panics
 	gate     chan struct{} // Apply waits for it, if set
+	// full: the disk has no room. refuses: as much waits for it as there may.
+	full, refuses bool
+}
+
+// DiskFull implements smr.Roomed.
+func (j *journal) DiskFull() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.full
+}
+
+// setRoom says how much room the disk has.
+func (j *journal) setRoom(full, refuses bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.full, j.refuses = full, refuses
 }
 
 func (j *journal) Open() (uint64, error) { return 0, nil }
@@ -51,6 +67,9 @@ func (j *journal) Apply(batch []smr.Committed) error {
 	}
 	if j.fail != nil {
 		return j.fail
+	}
+	if j.refuses {
+		return fmt.Errorf("journal: %w", smr.ErrNoSpace)
 	}
 	if j.seen == nil {
 		j.seen = map[string]int{}

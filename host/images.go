@@ -499,6 +499,9 @@ func (g *group) every() int64 {
 // flushed is the word of how far the machine is durable.
 func (g *group) flushed(now smr.Instant, durable uint64, err error) {
 	g.images.flushing = false
+	if errors.Is(err, smr.ErrNoSpace) {
+		return // Apply finds out too
+	}
 	if err != nil {
 		g.shard.cfg.Logger.Error("the state machine cannot be made durable; its log is kept", "group", g.id, "err", err)
 		return

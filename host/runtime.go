@@ -234,6 +234,9 @@ func (rt *Runtime) shardOf(g smr.GroupID) *Shard {
 // crash; nothing of it was acknowledged.
 func (rt *Runtime) Close() error {
 	var errs []error
+	for _, w := range rt.workers {
+		w.drop(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrStopped))
+	}
 	for _, s := range rt.shards {
 		s.inbox.stop(ErrStopped)
 		s.job.endAll()

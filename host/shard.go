@@ -48,6 +48,7 @@ type Shard struct {
 	failed     error
 	disk       diskRoom
 	watch      diskWatch
+	diskFull   atomic.Bool // disk.full(), for anyone
 	imageIDs   uint64
 	// blocksAhead is how many blocks of a snapshot are asked for ahead.
 	blocksAhead int
@@ -236,7 +237,7 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	s.metrics.proposals.Add(1)
-	if s.disk.full {
+	if s.disk.full() {
 		w.complete(smr.Result{}, ErrDiskFull)
 		return
 	}

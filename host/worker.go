@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -42,8 +43,22 @@ type Worker struct {
 
 	mu    sync.Mutex
 	queue []*applyJob // at most one for each group: later entries join it
+	again bool        // what waits for room is to be tried
 
-	taken []*applyJob // owned by Turn
+	// Owned by Turn. full are the groups whose machineFull is set.
+	taken []*applyJob
+	full  []*group
+}
+
+// retry has what waits for room on a disk tried again.
+func (w *Worker) retry() {
+	w.mu.Lock()
+	first := !w.again
+	w.again = true
+	w.mu.Unlock()
+	if first {
+		w.wake()
+	}
 }
 
 // push queues the entries of job, joining a job of the same group that still
@@ -74,7 +89,7 @@ func (w *Worker) push(job *applyJob) bool {
 func (w *Worker) HasWork() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue) > 0
+	return len(w.queue) > 0 || w.again
 }
 
 // Turn applies everything that is queued, answers those who wait for it, and
@@ -82,20 +97,92 @@ func (w *Worker) HasWork() bool {
 func (w *Worker) Turn() bool {
 	w.mu.Lock()
 	w.taken, w.queue = w.queue, w.taken[:0]
+	again := w.again
+	w.again = false
 	for _, job := range w.taken {
 		job.group.queued = nil
 	}
 	w.mu.Unlock()
+	if again {
+		w.retryFull()
+	}
 	for i, job := range w.taken {
 		w.taken[i] = nil
 		w.apply(job)
 	}
-	return len(w.taken) > 0
+	return len(w.taken) > 0 || again
+}
+
+// retryFull asks the machines whose disks were full, and gives them what waits.
+func (w *Worker) retryFull() {
+	groups := w.full
+	w.full = nil
+	for _, g := range groups {
+		held := g.held
+		g.held = nil
+		g.machineFull = false
+		w.noteRoom(g, roomless(g.machine))
+		for _, job := range held {
+			w.apply(job)
+		}
+		if !g.machineFull {
+			g.tell(func(now smr.Instant) { g.stateFull(now, false) })
+		}
+	}
+}
+
+// roomless asks a machine whether its disk is full.
+func roomless(m smr.StateMachine) bool {
+	r, ok := m.(smr.Roomed)
+	return ok && r.DiskFull()
+}
+
+// noteRoom follows whether a machine's disk is full.
+func (w *Worker) noteRoom(g *group, full bool) {
+	if !full || g.machineFull {
+		return
+	}
+	g.machineFull = true
+	w.full = append(w.full, g)
+	g.tell(func(now smr.Instant) { g.stateFull(now, true) })
+}
+
+// hold keeps a job until there is room. Those who wait are told: it is committed,
+// and takes effect sooner or later.
+func (w *Worker) hold(job *applyJob) {
+	job.group.held = append(job.group.held, job)
+	job.answer(fmt.Errorf("%w: %w", ErrOutcomeUnknown, smr.ErrNoSpace))
+}
+
+// answer tells all who wait for the job's entries why they are not applied.
+func (j *applyJob) answer(err error) {
+	for i, wt := range j.waiters {
+		if wt != nil {
+			j.waiters[i] = nil
+			wt.complete(smr.Result{}, err)
+		}
+	}
+}
+
+// drop ends all that is queued or held. Nothing may run any more.
+func (w *Worker) drop(err error) {
+	jobs := w.queue
+	for _, g := range w.full {
+		jobs = append(jobs, g.held...)
+	}
+	for _, job := range jobs {
+		job.answer(err)
+	}
+	w.queue = nil
 }
 
 // apply runs one job and sends it back to the shard.
 func (w *Worker) apply(job *applyJob) {
 	g := job.group
+	if len(g.held) > 0 {
+		w.hold(job) // in order
+		return
+	}
 	if job.act != nil {
 		if g.machineErr == nil {
 			g.machineErr = guarded(job.act)
@@ -103,7 +190,14 @@ func (w *Worker) apply(job *applyJob) {
 	} else {
 		job.last = job.entries[len(job.entries)-1].Index
 		if g.machineErr == nil {
-			g.machineErr = w.timed(g, job.entries)
+			err := w.timed(g, job.entries)
+			if errors.Is(err, smr.ErrNoSpace) {
+				w.noteRoom(g, true)
+				w.hold(job)
+				return
+			}
+			g.machineErr = err
+			w.noteRoom(g, err == nil && roomless(g.machine))
 		}
 	}
 	job.err = g.machineErr

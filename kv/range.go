@@ -62,6 +62,7 @@ func (s *Store) read(key, rangeEnd []byte, fn func(v *view) error) (err error) {
 		if e := v.close(); err == nil {
 			err = e
 		}
+		err = asCorrupt(err)
 	}()
 	return fn(&v)
 }

@@ -322,7 +322,7 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := New(other).Open(); !errors.Is(err, ErrForeignStore) {
 		t.Fatalf("another group's store: %v", err)
 	}
-	plain, err := pebble.Open("plain", &pebble.Options{FS: fs, Logger: pebbleLogger{testConfig(fs).Logger}})
+	plain, err := pebble.Open("plain", &pebble.Options{FS: fs, Logger: pebble.DefaultLogger})
 	if err != nil {
 		t.Fatal(err)
 	}

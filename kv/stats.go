@@ -65,12 +65,19 @@ func (s *Store) Size() (onDisk, inUse int64) {
 
 // Defragment has pebble merge its files now and drop what is deleted. Nothing is
 // blocked meanwhile. Pebble does it by itself as it goes, unless the store is
-// deterministic.
+// deterministic. The error wraps smr.ErrNoSpace if the disk is full, or says that a
+// merge found no room there, which has then given back what it took.
 func (s *Store) Defragment(ctx context.Context) error {
 	e, err := s.hold()
 	if err != nil {
 		return err
 	}
 	defer e.release()
-	return e.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+	if !s.cfg.Deterministic {
+		// Pebble's own flush here could not be left if the disk is full.
+		if err := e.disk.flush(e.db); err != nil {
+			return err
+		}
+	}
+	return asCorrupt(e.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
 }

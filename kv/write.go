@@ -206,6 +206,7 @@ func (s *Store) commit() error {
 	if err != nil {
 		return err
 	}
+	s.engine.disk.written += int64(w.batch.Len())
 	if err := w.batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}

@@ -208,7 +208,7 @@ func (h *simHost) newMachine(st *seat) watched {
 	if st.flushed != nil && st.flushed.applied > 0 {
 		h.w.marks.hit(MarkDurableMachine)
 	}
-	r := &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR, padding: h.w.full.snapshots.padding, restored: h.restored(st, life)}
+	r := &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR, padding: h.w.full.snapshots.padding, restored: h.restored(st, life), disk: &stateDisk{h: h}}
 	if st.flushed != nil {
 		return durableRegisters{r}
 	}

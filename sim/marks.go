@@ -61,6 +61,7 @@ const (
 	MarkCrashMidSync
 	MarkSyncFailed
 	MarkDiskFull
+	MarkStateFull
 	MarkSegment
 	MarkSecondGroup
 	MarkPebble
@@ -101,7 +102,7 @@ var markNames = [markCount]string{
 	"busy", "not-leader", "write", "write-replaced", "unknown", "read", "read-failed",
 	"healed-core", "outsider-speaks", "outsider-hears",
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
-	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
+	"crash-mid-sync", "sync-failed", "disk-full", "state-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
