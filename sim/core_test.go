@@ -100,6 +100,7 @@ func TestFullSeeds(t *testing.T) {
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
 		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
+		MarkTransferAsked, MarkTransferCutOff, MarkTransferred,
 	}, chaosMarks...))
 }
 

@@ -370,6 +370,10 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 	}
 	if now.Role == raft.Leader && st.group.leads(h.id, now.Term) {
 		w.marks.hit(MarkElection)
+		if h.id == st.group.handedTo {
+			w.marks.hit(MarkTransferred)
+		}
+		st.group.handedTo = 0
 		w.elected(h)
 	}
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math/bits"
 	"time"
@@ -43,14 +44,12 @@ func (w *fullWorld) nemesisActs() {
 	case actClockJump:
 		h.clock.offset += smr.Instant(s.between(et/2, w.timeouts(20)))
 		w.marks.hit(MarkClockJump)
-	case actCompact, actTransfer: // a transfer is not offered by the host yet
-		if a == actCompact {
-			w.compactNow(h)
-		}
-		if w.full.diskFull && h.rt != nil {
-			h.full = true
-			w.queue.push(occurrence{at: w.now.Add(down), what: whatRoom, who: uint8(h.slot)})
-		}
+	case actCompact:
+		w.compactNow(h)
+		w.fillDisk(h, down)
+	case actTransfer:
+		w.handOver(h)
+		w.fillDisk(h, down)
 	default:
 		pairs, flaps := drawCut(a, len(w.hosts), leader, s, &w.marks)
 		d := s.between(et, w.timeouts(8))
@@ -62,15 +61,43 @@ func (w *fullWorld) nemesisActs() {
 	w.nextNemesis()
 }
 
+func (w *fullWorld) fillDisk(h *simHost, d time.Duration) {
+	if w.full.diskFull && h.rt != nil {
+		h.full = true
+		w.queue.push(occurrence{at: w.now.Add(d), what: whatRoom, who: uint8(h.slot)})
+	}
+}
+
+// handOver asks the leader of a group to hand its office to a host, now and then
+// to one that nobody hears. Nobody waits for the answer.
+func (w *fullWorld) handOver(to *simHost) {
+	g := w.groups[w.faultR.n(len(w.groups))]
+	slot := w.leaderOf(g)
+	if slot < 0 || slot == to.slot {
+		return
+	}
+	if w.faultR.permille(300) {
+		w.marks.hit(MarkTransferCutOff)
+		w.makeCut(cutPairs(len(w.hosts), 1<<to.slot, true, true), 0, w.timeouts(1+w.faultR.n(3)))
+	}
+	w.marks.hit(MarkTransferAsked)
+	ended, end := context.WithCancel(context.Background())
+	end()
+	_ = w.hosts[slot].at[g.id-1].handle.Transfer(ended, to.id)
+	g.handedTo = to.id
+}
+
 // leader is the slot of the running leader of the highest term of group 1, or
 // negative.
-func (w *fullWorld) leader() int {
+func (w *fullWorld) leader() int { return w.leaderOf(w.groups[0]) }
+
+func (w *fullWorld) leaderOf(g *simGroup) int {
 	slot, term := -1, uint64(0)
 	for i, h := range w.hosts {
 		if h.rt == nil {
 			continue
 		}
-		if st := h.at[0].handle.Status(); st.Role == raft.Leader && st.Term > term {
+		if st := h.at[g.id-1].handle.Status(); st.Role == raft.Leader && st.Term > term {
 			slot, term = i, st.Term
 		}
 	}

@@ -30,6 +30,7 @@ type fullWorld struct {
 	turnR   source
 	diskR   source
 	fuseR   source
+	faultR  source
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -62,7 +63,9 @@ type simGroup struct {
 	// refused are the commands of which a client was told that they are not
 	// done and never will be.
 	refused []uint64
-	halves  struct{ writes, reads int }
+	// handedTo was asked last to take over as leader, until somebody leads.
+	handedTo smr.ReplicaID
+	halves   struct{ writes, reads int }
 }
 
 func drawFull(seed uint64) fullFeatures {
@@ -106,7 +109,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		fuseR: fork(seed, 10),
+		fuseR: fork(seed, 10), faultR: fork(seed, 20),
 	}
 	f := &w.features
 	w.full.fit(f)

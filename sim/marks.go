@@ -80,6 +80,9 @@ const (
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
+	MarkTransferAsked
+	MarkTransferCutOff
+	MarkTransferred
 	MarkRest
 	MarkWoken
 	MarkWokenByClient
@@ -105,6 +108,7 @@ var markNames = [markCount]string{
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
+	"transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 }
