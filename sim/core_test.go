@@ -98,7 +98,7 @@ func TestCoreSeeds(t *testing.T) {
 func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
-		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
+		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
 		MarkTransferAsked, MarkTransferCutOff, MarkTransferred,
 	}, chaosMarks...))

@@ -46,10 +46,10 @@ func (w *fullWorld) nemesisActs() {
 		w.marks.hit(MarkClockJump)
 	case actCompact:
 		w.compactNow(h)
-		w.fillDisk(h, down)
 	case actTransfer:
 		w.handOver(h)
-		w.fillDisk(h, down)
+	case actDiskFull:
+		w.fillDisks(h, leader, down)
 	default:
 		pairs, flaps := drawCut(a, len(w.hosts), leader, s, &w.marks)
 		d := s.between(et, w.timeouts(8))
@@ -61,10 +61,28 @@ func (w *fullWorld) nemesisActs() {
 	w.nextNemesis()
 }
 
-func (w *fullWorld) fillDisk(h *simHost, d time.Duration) {
-	if w.full.diskFull && h.rt != nil {
-		h.full = true
-		w.queue.push(occurrence{at: w.now.Add(d), what: whatRoom, who: uint8(h.slot)})
+// fillDisks leaves no room on the disk of a host for a while, of the leader or of
+// a quorum.
+func (w *fullWorld) fillDisks(h *simHost, leader int, d time.Duration) {
+	s, n := &w.faultR, len(w.hosts)
+	full := uint(1) << h.slot
+	switch s.n(3) {
+	case 0:
+		if leader >= 0 {
+			full = 1 << leader
+			w.marks.hit(MarkDiskFullLeader)
+		}
+	case 1:
+		for bits.OnesCount(full) < n/2+1 {
+			full |= 1 << s.n(n)
+		}
+		w.marks.hit(MarkDiskFullQuorum)
+	}
+	for i, h := range w.hosts {
+		if full>>i&1 == 1 && h.rt != nil {
+			h.full = true
+			w.queue.push(occurrence{at: w.now.Add(d), what: whatRoom, who: uint8(i)})
+		}
 	}
 }
 

@@ -102,6 +102,14 @@ func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
 	f.star = f.star && !x.snapshots.on
+	// What only the core world has.
+	f.lossPermille, f.dupPermille, f.syncCutPermille, f.keepPermille, f.batchMax = 0, 0, 0, 0, 1
+	if !x.snapshots.on {
+		f.dropAction(actCompact)
+	}
+	if x.diskFull {
+		f.actions = append(f.actions, actDiskFull)
+	}
 }
 
 // newFullWorld builds the world of a seed.

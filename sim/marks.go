@@ -80,6 +80,8 @@ const (
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
+	MarkDiskFullLeader
+	MarkDiskFullQuorum
 	MarkTransferAsked
 	MarkTransferCutOff
 	MarkTransferred
@@ -108,7 +110,7 @@ var markNames = [markCount]string{
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
-	"transfer-asked", "transfer-cut-off", "transferred",
+	"disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 }
