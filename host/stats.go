@@ -17,6 +17,9 @@ type Stats struct {
 	Frames, BadFrames, DroppedFrames uint64
 	// DiskFull is how often the log's disk was found full.
 	DiskFull uint64
+	// DamagedReads is how often entries that were synced could not be read back
+	// from the log. More than none: the replica is to be replaced.
+	DamagedReads uint64
 	// Compactions of logs; SnapshotsTaken and SnapshotsInstalled; blocks and
 	// bytes of snapshots sent and received, and blocks that a receiver had
 	// already when it went on.
@@ -60,6 +63,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.BadFrames += m.badFrames.Load()
 		st.DroppedFrames += m.droppedFrames.Load()
 		st.DiskFull += m.diskFull.Load()
+		st.DamagedReads += m.damagedReads.Load()
 		st.Compactions += m.compactions.Load()
 		st.SnapshotsTaken += m.snapshotsTaken.Load()
 		st.SnapshotsInstalled += m.snapshotsInstalled.Load()
