@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -45,6 +46,7 @@ type simHost struct {
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
+	damage
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
 }
@@ -97,7 +99,7 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 		return vfs.Verdict{Err: errGone}
 	}
 	if w.phase != phaseChaos {
-		return vfs.Verdict{}
+		return h.spoilt(op)
 	}
 	switch op.Kind {
 	case vfs.OpSync, vfs.OpSyncDir:
@@ -113,7 +115,14 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 			return vfs.Verdict{Err: syscall.ENOSPC, Partial: w.diskR.n(2000)}
 		}
 	}
-	return vfs.Verdict{}
+	return h.spoilt(op)
+}
+
+func (h *simHost) spoilt(op vfs.Op) vfs.Verdict {
+	if !h.may {
+		return vfs.Verdict{}
+	}
+	return h.spoil(op)
 }
 
 // logDir is where the hosts' logs are; pebble's stores are elsewhere.
@@ -131,8 +140,11 @@ func (h *simHost) config() host.Config {
 
 // restart opens the host on what its disk holds.
 func (w *fullWorld) restart(h *simHost) {
+	if h.gone {
+		return
+	}
 	h.life++
-	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, false
+	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, h.afflicted()
 	drift := w.features.clockDriftPPM
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
 	h.pausedUntil, h.moved = 0, 0
@@ -153,6 +165,10 @@ func (w *fullWorld) restart(h *simHost) {
 		if !h.dead && !h.hurt {
 			w.fail(Contract, ids(h.id), "does not start from its disk: %v", err)
 			return
+		}
+		if !h.dead && h.afflicted() && errors.Is(err, smr.ErrCorrupt) {
+			w.marks.hit(MarkDamageRefused)
+			h.gone = true
 		}
 		w.crash(h, true)
 		if !w.byHand {
@@ -391,6 +407,7 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 	w.trace(Event{Kind: EventCrash, Replica: h.id})
 	w.net.drop(h.slot, !power)
 	h.close()
+	h.spoilCrash(next)
 	h.mem, h.fuse = next, nil
 }
 
@@ -448,11 +465,20 @@ func (e *ear) Handle(_ context.Context, r slog.Record) error {
 		if !h.hurt {
 			h.w.fail(Contract, ids(h.id), "the log failed without a fault: %s", text)
 		}
+	case strings.HasPrefix(r.Message, "the log is damaged"):
+		h.w.marks.hit(MarkDamageRead)
+		if !h.afflicted() {
+			h.w.fail(Contract, ids(h.id), "%s", text)
+		}
 	case strings.HasPrefix(r.Message, "this replica of the group has stopped"):
+		if h.afflicted() {
+			h.w.marks.hit(MarkDamageStopped)
+			break
+		}
 		h.w.fail(Invariant, ids(h.id), "%s", text)
 	case strings.HasPrefix(r.Message, "a snapshot") && !h.hurt:
 		h.w.fail(Contract, ids(h.id), "%s", text)
-	case strings.Contains(r.Message, "cannot be read") && !strings.HasPrefix(r.Message, "a snapshot"):
+	case strings.Contains(r.Message, "cannot be read") && !h.afflicted() && !strings.HasPrefix(r.Message, "a snapshot"):
 		h.w.fail(Contract, ids(h.id), "%s", text)
 	}
 	return nil

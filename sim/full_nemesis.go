@@ -23,6 +23,7 @@ func (w *fullWorld) nemesisActs() {
 	if w.phase != phaseChaos {
 		return
 	}
+	w.damageDisks()
 	s, et := &w.nemesis, w.features.electionTimeout
 	h := w.hosts[s.n(len(w.hosts))]
 	leader := w.leader()
@@ -203,6 +204,10 @@ func (w *fullWorld) hunt(h *simHost, how int32) {
 
 func (w *fullWorld) nextPhase() {
 	w.phase++
+	if w.beyond {
+		w.phase = phaseOver // nothing has to go on
+		w.leaveOpen()
+	}
 	switch w.phase {
 	case phaseHealed:
 		w.healCore()
@@ -216,7 +221,9 @@ func (w *fullWorld) nextPhase() {
 			w.phase = phaseOver
 		}
 	case phaseOver:
-		w.checkSuccessor()
+		if !w.beyond {
+			w.checkSuccessor()
+		}
 	}
 	w.trace(Event{Kind: EventPhase, Text: w.phase.String()})
 }
@@ -251,9 +258,7 @@ func (w *fullWorld) healCore() {
 	if w.features.quiet {
 		size = n
 	}
-	for bits.OnesCount(w.core) < size {
-		w.core |= 1 << s.n(n)
-	}
+	w.core = w.healthyCore(size)
 	w.healedAt = w.now
 	w.net.mend()
 	w.net.healed()
@@ -340,18 +345,23 @@ func (w *fullWorld) describe(g *simGroup) string {
 func (w *fullWorld) checkEnd() {
 	total := 0
 	for _, g := range w.groups {
-		w.checkConverged(g)
+		if !w.beyond {
+			w.checkConverged(g)
+		}
 		g.checkHistoryOf(&g.history, w.features.keys)
 		w.fullyApplied(g)
 		total += len(g.acknowledged)
 		if g.found != nil && w.found == nil {
 			w.found = g.found
 		}
+		if w.beyond {
+			continue
+		}
 		if len(g.commits) < 5 || len(g.history.ops) < 3 {
 			w.fail(NoProgress, nil, "group %d: only %d entries were applied and %d operations ended", g.id, len(g.commits), len(g.history.ops))
 		}
 	}
-	if total < 5 {
+	if total < 5 && !w.beyond {
 		w.fail(NoProgress, nil, "only %d commands were acknowledged", total)
 	}
 }

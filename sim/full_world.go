@@ -21,6 +21,8 @@ type fullWorld struct {
 	without  host.Protections
 	// byHand: a script restarts the hosts whose power it has taken.
 	byHand bool
+	// beyond: more disks do harm than the promises allow.
+	beyond bool
 
 	groups  []*simGroup
 	hosts   []*simHost
@@ -53,6 +55,7 @@ type fullFeatures struct {
 	diskFull                    bool
 	pebble                      bool
 	snapshots                   snapshotFeatures
+	damage                      damageFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -117,9 +120,10 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		fuseR: fork(seed, 10), faultR: fork(seed, 20),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20),
 	}
 	f := &w.features
+	w.full.damage = drawDamage(seed, o.Beyond)
 	w.full.fit(f)
 	f.electionTimeout = max(f.electionTimeout, 150*time.Millisecond)
 	if f.turnDelayMax == 0 {
@@ -164,6 +168,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		w.hosts = append(w.hosts, h)
 		w.queue.push(occurrence{at: smr.Instant(w.nemesis.between(0, f.delayMax)), what: whatRestart, who: uint8(i)})
 	}
+	w.drawAtlas()
 	for i := range f.clients {
 		w.clients = append(w.clients, &fullClient{client: *newClient(seed, i, f.electionTimeout)})
 		w.queue.push(occurrence{at: smr.Instant(f.electionTimeout), what: whatClient, ref: int32(i)})

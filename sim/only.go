@@ -48,6 +48,9 @@ var knobs = func() []knob {
 		{"crash-at-operation", func(_ *features, x *fullFeatures) bool { return x.crashOpPermille > 0 }, func(_ *features, x *fullFeatures) { x.crashOpPermille = 0 }},
 		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
 		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(f *features, x *fullFeatures) { x.diskFull = false; f.dropAction(actDiskFull) }},
+		{"bit-flips", func(_ *features, x *fullFeatures) bool { return x.damage.flipPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.flipPermille = 0 }},
+		{"lost-writes", func(_ *features, x *fullFeatures) bool { return x.damage.lostPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.lostPermille = 0 }},
+		{"stray-writes", func(_ *features, x *fullFeatures) bool { return x.damage.strayPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.strayPermille = 0 }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
@@ -72,13 +75,14 @@ var knobs = func() []knob {
 var only = map[string]Mode{
 	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
 	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
+	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full,
 	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
 }
 
 // needs says without which other feature one does nothing, in that world.
 var needs = [...]map[string]string{
 	Core: {"kept-writes": "crash"},
-	Full: {"kept-writes": "crash-at-operation", "kills": "crash", "compact": "snapshots", "apply-stalls": "snapshots", "snapshot-crashes": "snapshots"},
+	Full: {"kept-writes": "crash-at-operation", "kills": "crash", "bit-flips": "crash", "compact": "snapshots", "apply-stalls": "snapshots", "snapshot-crashes": "snapshots"},
 }
 
 // FeatureNames lists what Options.Only can name in the worlds of these modes.
@@ -133,6 +137,7 @@ func drawn(seed uint64, o *Options) (names []string, clients, chaos int, err err
 	f, x := drawFeatures(seed, o), fullFeatures{groups: 1}
 	if o.Mode == Full {
 		x = drawFull(seed)
+		x.damage = drawDamage(seed, o.Beyond)
 		x.fit(&f)
 	}
 	if err := o.limit(&f, &x); err != nil {
