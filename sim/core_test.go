@@ -98,7 +98,8 @@ func TestCoreSeeds(t *testing.T) {
 func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
-		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDamageRead, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
+		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkOutsiderCrashes, MarkOutsiderPauses, MarkOutsiderFlaps, MarkOutsiderSyncsFail, MarkOutsiderFull, MarkOutsiderSlowDisk, MarkOutsiderDrifts,
+		MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
 		MarkTransferAsked, MarkTransferCutOff, MarkTransferred,
 	}, chaosMarks...))

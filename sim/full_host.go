@@ -47,6 +47,11 @@ type simHost struct {
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
 	damage
+	// outsider is what stays wrong with it outside of the core; flaps is its cut,
+	// drift its clock's.
+	outsider outsider
+	flaps    int32
+	drift    int64
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
 }
@@ -98,12 +103,16 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 	if h.burns(op) {
 		return vfs.Verdict{Err: errGone}
 	}
-	if w.phase != phaseChaos {
+	if w.phase != phaseChaos && h.outsider == outsiderNone {
 		return h.spoilt(op)
 	}
 	switch op.Kind {
 	case vfs.OpSync, vfs.OpSyncDir:
-		if w.diskR.permille(w.full.syncFailPermille) {
+		fails := w.full.syncFailPermille
+		if h.outsider == outsiderSyncsFail {
+			fails = 100
+		}
+		if w.diskR.permille(fails) {
 			h.hurt = true
 			w.marks.hit(MarkSyncFailed)
 			return vfs.Verdict{Err: syscall.EIO}
@@ -147,6 +156,9 @@ func (w *fullWorld) restart(h *simHost) {
 	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, h.afflicted()
 	drift := w.features.clockDriftPPM
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
+	if h.outsider == outsiderDrifts {
+		h.clock.ppm = h.drift
+	}
 	h.pausedUntil, h.moved = 0, 0
 	h.due = make([]smr.Instant, 5*w.full.shards)
 	for i := range h.due {
@@ -254,6 +266,8 @@ func (h *simHost) waits(part int) time.Duration {
 		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
+	case h.stalled():
+		return w.diskR.between(f.electionTimeout/2, w.timeouts(3))
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
 		w.marks.hit(MarkStall)
 		return w.diskR.between(f.syncMax, f.stallMax)
@@ -277,6 +291,11 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 		if h.rt == nil && o.life == h.life {
 			w.restart(h)
 		}
+		return
+	case o.what == whatTrouble:
+		w.trouble(h)
+		return
+	case o.what == whatRoom && h.outsider == outsiderFull:
 		return
 	case o.what == whatRoom:
 		h.full = false

@@ -215,6 +215,7 @@ func (w *fullWorld) nextPhase() {
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(progressBound) + settling + w.lag()), what: whatPhase})
 	case phaseQuiet:
 		w.checkProgress()
+		w.endTroubles()
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(convergeBound) + w.lag()), what: whatPhase})
 	case phaseDeath:
 		if !w.killLeader() {
@@ -289,6 +290,10 @@ func (w *fullWorld) healCore() {
 
 // leaveBroken gives a host outside the core a fault that stays.
 func (w *fullWorld) leaveBroken(h *simHost) {
+	if w.faultR.permille(600) {
+		w.leaveHalfAlive(h)
+		return
+	}
 	s, n := &w.nemesis, len(w.hosts)
 	self := uint(1) << h.slot
 	switch s.n(4) {
@@ -385,7 +390,7 @@ func (w *fullWorld) checkConverged(g *simGroup) {
 			return
 		}
 	}
-	if leaders != 1 {
+	if leaders != 1 && (leaders != 0 || !w.leadsOutside(g)) {
 		w.fail(Liveness, nil, "the core ends with %d leaders of group %d: %s", leaders, g.id, w.describe(g))
 	}
 }
