@@ -57,6 +57,10 @@ type group struct {
 	}
 	reads reads
 
+	// When an operator was told that the log is damaged, and when leadership was
+	// handed over because of that. Zero: never.
+	damagedAt, gaveAwayAt smr.Instant
+
 	images images
 
 	view view // written by shard and worker, read by anyone

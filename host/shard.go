@@ -60,7 +60,8 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, diskStalls, slowApplies atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
+	diskFull, diskStalls, damagedReads, slowApplies                                                   atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
@@ -184,7 +185,7 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	s.takeFrames(now, l.frames)
 	for _, job := range l.fetched {
 		if g := job.group; g.failed == nil {
-			g.guard(func() { g.core.Fetched(job.want.To, job.entries, job.err) })
+			g.fetched(now, job)
 			s.activate(g)
 		}
 	}

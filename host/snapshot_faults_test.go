@@ -82,7 +82,7 @@ func TestOneImageIsKept(t *testing.T) {
 	}
 	defer rt.Close()
 	_, err = rt.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1, 2, 3), Machine: &book{}}, w.now)
-	if !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), "no snapshot fills the gap") {
+	if !errors.Is(err, host.ErrDamaged) || !strings.Contains(err.Error(), "no snapshot fills the gap") {
 		t.Fatal(err)
 	}
 }

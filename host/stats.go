@@ -21,6 +21,9 @@ type Stats struct {
 	// DiskFull is how often the log's disk was found full, DiskStalls how often a
 	// write took longer than Config.DiskStallTimeout.
 	DiskFull, DiskStalls uint64
+	// DamagedReads is how often entries that were synced could not be read back
+	// from the log. More than none: the replica is to be replaced.
+	DamagedReads uint64
 	// Compactions of logs; SnapshotsTaken and SnapshotsInstalled; blocks and
 	// bytes of snapshots sent and received, and blocks that a receiver had
 	// already when it went on.
@@ -66,6 +69,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.SlowApplies += m.slowApplies.Load()
 		st.DiskFull += m.diskFull.Load()
 		st.DiskStalls += m.diskStalls.Load()
+		st.DamagedReads += m.damagedReads.Load()
 		st.Compactions += m.compactions.Load()
 		st.SnapshotsTaken += m.snapshotsTaken.Load()
 		st.SnapshotsInstalled += m.snapshotsInstalled.Load()

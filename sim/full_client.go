@@ -207,6 +207,17 @@ func (w *fullWorld) forget(c *fullClient) {
 	w.ended(c)
 }
 
+// leaveOpen ends a run in which clients still wait.
+func (w *fullWorld) leaveOpen() {
+	for _, c := range w.clients {
+		if c.call.stage == stageWaiting && c.call.write {
+			c.group.history.ops = append(c.group.history.ops, operation{
+				client: c.number, write: true, key: c.call.key, value: c.call.id, begin: c.call.begin, end: stillOpen,
+			})
+		}
+	}
+}
+
 // troubled says that a host has an excuse to be late.
 func (w *fullWorld) troubled(h *simHost) bool {
 	return h.rt == nil || h.pausedUntil > 0 || w.features.clockDriftPPM > 100_000

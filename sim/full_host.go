@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -45,6 +46,12 @@ type simHost struct {
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
+	damage
+	// outsider is what stays wrong with it outside of the core; flaps is its cut,
+	// drift its clock's.
+	outsider outsider
+	flaps    int32
+	drift    int64
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
 }
@@ -96,12 +103,16 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 	if h.burns(op) {
 		return vfs.Verdict{Err: errGone}
 	}
-	if w.phase != phaseChaos {
-		return vfs.Verdict{}
+	if w.phase != phaseChaos && h.outsider == outsiderNone {
+		return h.spoilt(op)
 	}
 	switch op.Kind {
 	case vfs.OpSync, vfs.OpSyncDir:
-		if w.diskR.permille(w.full.syncFailPermille) {
+		fails := w.full.syncFailPermille
+		if h.outsider == outsiderSyncsFail {
+			fails = 100
+		}
+		if w.diskR.permille(fails) {
 			h.hurt = true
 			w.marks.hit(MarkSyncFailed)
 			return vfs.Verdict{Err: syscall.EIO}
@@ -113,7 +124,14 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 			return vfs.Verdict{Err: syscall.ENOSPC, Partial: w.diskR.n(2000)}
 		}
 	}
-	return vfs.Verdict{}
+	return h.spoilt(op)
+}
+
+func (h *simHost) spoilt(op vfs.Op) vfs.Verdict {
+	if !h.may {
+		return vfs.Verdict{}
+	}
+	return h.spoil(op)
 }
 
 // logDir is where the hosts' logs are; pebble's stores are elsewhere.
@@ -131,10 +149,16 @@ func (h *simHost) config() host.Config {
 
 // restart opens the host on what its disk holds.
 func (w *fullWorld) restart(h *simHost) {
+	if h.gone {
+		return
+	}
 	h.life++
-	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, false
+	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, h.afflicted()
 	drift := w.features.clockDriftPPM
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
+	if h.outsider == outsiderDrifts {
+		h.clock.ppm = h.drift
+	}
 	h.pausedUntil, h.moved = 0, 0
 	h.due = make([]smr.Instant, 5*w.full.shards)
 	for i := range h.due {
@@ -153,6 +177,10 @@ func (w *fullWorld) restart(h *simHost) {
 		if !h.dead && !h.hurt {
 			w.fail(Contract, ids(h.id), "does not start from its disk: %v", err)
 			return
+		}
+		if !h.dead && h.afflicted() && errors.Is(err, smr.ErrCorrupt) {
+			w.marks.hit(MarkDamageRefused)
+			h.gone = true
 		}
 		w.crash(h, true)
 		if !w.byHand {
@@ -238,6 +266,8 @@ func (h *simHost) waits(part int) time.Duration {
 		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
+	case h.stalled():
+		return w.diskR.between(f.electionTimeout/2, w.timeouts(3))
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
 		w.marks.hit(MarkStall)
 		return w.diskR.between(f.syncMax, f.stallMax)
@@ -261,6 +291,11 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 		if h.rt == nil && o.life == h.life {
 			w.restart(h)
 		}
+		return
+	case o.what == whatTrouble:
+		w.trouble(h)
+		return
+	case o.what == whatRoom && h.outsider == outsiderFull:
 		return
 	case o.what == whatRoom:
 		h.full = false
@@ -370,6 +405,10 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 	}
 	if now.Role == raft.Leader && st.group.leads(h.id, now.Term) {
 		w.marks.hit(MarkElection)
+		if h.id == st.group.handedTo {
+			w.marks.hit(MarkTransferred)
+		}
+		st.group.handedTo = 0
 		w.elected(h)
 	}
 }
@@ -387,6 +426,7 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 	w.trace(Event{Kind: EventCrash, Replica: h.id})
 	w.net.drop(h.slot, !power)
 	h.close()
+	h.spoilCrash(next)
 	h.mem, h.fuse = next, nil
 }
 
@@ -444,11 +484,20 @@ func (e *ear) Handle(_ context.Context, r slog.Record) error {
 		if !h.hurt {
 			h.w.fail(Contract, ids(h.id), "the log failed without a fault: %s", text)
 		}
+	case strings.HasPrefix(r.Message, "the log is damaged"):
+		h.w.marks.hit(MarkDamageRead)
+		if !h.afflicted() {
+			h.w.fail(Contract, ids(h.id), "%s", text)
+		}
 	case strings.HasPrefix(r.Message, "this replica of the group has stopped"):
+		if h.afflicted() {
+			h.w.marks.hit(MarkDamageStopped)
+			break
+		}
 		h.w.fail(Invariant, ids(h.id), "%s", text)
 	case strings.HasPrefix(r.Message, "a snapshot") && !h.hurt:
 		h.w.fail(Contract, ids(h.id), "%s", text)
-	case strings.Contains(r.Message, "cannot be read") && !strings.HasPrefix(r.Message, "a snapshot"):
+	case strings.Contains(r.Message, "cannot be read") && !h.afflicted() && !strings.HasPrefix(r.Message, "a snapshot"):
 		h.w.fail(Contract, ids(h.id), "%s", text)
 	}
 	return nil

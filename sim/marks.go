@@ -81,6 +81,25 @@ const (
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
+	MarkOutsiderCrashes
+	MarkOutsiderPauses
+	MarkOutsiderFlaps
+	MarkOutsiderSyncsFail
+	MarkOutsiderFull
+	MarkOutsiderSlowDisk
+	MarkOutsiderDrifts
+	MarkBitFlip
+	MarkLostBatch
+	MarkStrayBatch
+	MarkDiskThrownAway
+	MarkDamageRefused
+	MarkDamageRead
+	MarkDamageStopped
+	MarkDiskFullLeader
+	MarkDiskFullQuorum
+	MarkTransferAsked
+	MarkTransferCutOff
+	MarkTransferred
 	MarkRest
 	MarkWoken
 	MarkWokenByClient
@@ -106,6 +125,8 @@ var markNames = [markCount]string{
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
+	"outsider-crashes", "outsider-pauses", "outsider-flaps", "outsider-syncs-fail", "outsider-full", "outsider-slow-disk", "outsider-drifts",
+	"bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 }

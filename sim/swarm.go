@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/raft"
@@ -182,6 +183,9 @@ const (
 	actCompact
 	actTransfer
 	actionCount
+
+	// actDiskFull is of whole hosts alone (full-disks).
+	actDiskFull = actionCount
 )
 
 func (f *features) drawActions(s *source) {
@@ -226,13 +230,12 @@ func (f *features) chaseLeaders(s *source) {
 func (f *features) drawStar(s *source) {
 	f.star, f.compaction, f.durableMachine = true, false, false
 	f.replicas = pick(s, 4, 5, 5, 5)
-	kept := f.actions[:0]
-	for _, a := range f.actions {
-		if a != actCompact {
-			kept = append(kept, a)
-		}
-	}
-	f.actions = append(kept, actCutShape)
+	f.dropAction(actCompact)
+	f.actions = append(f.actions, actCutShape)
+}
+
+func (f *features) dropAction(a action) {
+	f.actions = slices.DeleteFunc(f.actions, func(other action) bool { return other == a })
 }
 
 // quieten takes every fault out: what is left must simply work.

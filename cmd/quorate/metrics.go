@@ -77,6 +77,7 @@ func newHostCollector(h *host.Host, self smr.ReplicaID) *hostCollector {
 			counter("snapshot_received_bytes_total", "Bytes of snapshots received from other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesReceived) }),
 			counter("snapshot_resumed_blocks_total", "Blocks that were there already when receiving went on.", func(s *host.Stats) float64 { return float64(s.SnapshotBlocksResumed) }),
 			counter("log_disk_stalls_total", "Times that the log's disk did not answer for two election timeouts.", func(s *host.Stats) float64 { return float64(s.DiskStalls) }),
+			counter("log_damaged_reads_total", "Reads of the log that found synced entries damaged.", func(s *host.Stats) float64 { return float64(s.DamagedReads) }),
 			gauge("log_no_space", "1 if the disk of the log is full.", func(s *host.Stats) float64 { return float(s.Log.NoSpace) }),
 		},
 		peerUp:       peer("up", "1 if both directions of the connection stand."),
