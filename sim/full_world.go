@@ -30,6 +30,7 @@ type fullWorld struct {
 	turnR   source
 	diskR   source
 	fuseR   source
+	frames  frameReader
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -63,6 +64,11 @@ type simGroup struct {
 	// done and never will be.
 	refused []uint64
 	halves  struct{ writes, reads int }
+	// spoken is what the newest leader has told of its log, by index. maxCommit is
+	// the highest commit index of any replica so far, all of which was on disk on a
+	// quorum.
+	spoken    []spoken
+	maxCommit uint64
 }
 
 func drawFull(seed uint64) fullFeatures {

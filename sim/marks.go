@@ -90,6 +90,9 @@ const (
 	MarkPulseBack
 	MarkPulseNewLife
 	MarkDeathAtRest
+	MarkDurableAck
+	MarkDurableCommit
+	MarkDurableReturn
 	markCount
 )
 
@@ -107,6 +110,7 @@ var markNames = [markCount]string{
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
+	"durable-ack", "durable-commit", "durable-return",
 }
 
 func (m Mark) String() string { return markNames[m] }
