@@ -31,6 +31,7 @@ type simHost struct {
 	// due is when each part takes its next turn: shard, syncer, fetcher and job
 	// of each shard, then the workers.
 	due         []smr.Instant
+	untold      []bool // by shard: it has not heard of the newest sync yet
 	pausedUntil smr.Instant
 
 	// crashIn counts down the operations on the log until the power goes; zero:
@@ -139,6 +140,7 @@ func (w *fullWorld) restart(h *simHost) {
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
 	h.pausedUntil, h.moved = 0, 0
 	h.due = make([]smr.Instant, 5*w.full.shards)
+	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {
 		h.due[i] = smr.Never
 	}
@@ -286,6 +288,8 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 		w.hunt(h, o.ref)
 	case whatPeerDown:
 		h.rt.PeerDown(smr.ReplicaID(o.ref + 1))
+	case whatTold:
+		w.told(h, int(o.ref))
 	case whatLoop:
 		w.loop(h, int(o.ref), o.at)
 	}
@@ -302,7 +306,7 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	case part >= partsPerShard*shards:
 		h.rt.Workers()[part-partsPerShard*shards].Turn()
 	case part%partsPerShard == 1:
-		h.rt.Shards()[part/partsPerShard].Syncer().Turn()
+		w.sync(h, part/partsPerShard)
 	case part%partsPerShard == 2:
 		h.rt.Shards()[part/partsPerShard].Fetcher().Turn()
 		w.marks.hit(MarkFetchFollower)

@@ -30,6 +30,7 @@ type fullWorld struct {
 	turnR   source
 	diskR   source
 	fuseR   source
+	tellR   source
 	frames  frameReader
 }
 
@@ -52,7 +53,9 @@ type fullFeatures struct {
 	syncFailPermille            int
 	diskFull                    bool
 	pebble                      bool
-	snapshots                   snapshotFeatures
+	// lateWord: a shard hears of a sync a while after it, and writes in between.
+	lateWord  bool
+	snapshots snapshotFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -95,6 +98,8 @@ func drawFull(seed uint64) fullFeatures {
 	}
 	f.diskFull = s.permille(150)
 	f.snapshots = drawSnapshots(seed)
+	own := fork(seed, 41)
+	f.lateWord = own.permille(500)
 	return f
 }
 
@@ -112,7 +117,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		fuseR: fork(seed, 10),
+		fuseR: fork(seed, 10), tellR: fork(seed, 40),
 	}
 	f := &w.features
 	w.full.fit(f)

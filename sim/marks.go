@@ -93,6 +93,7 @@ const (
 	MarkDurableAck
 	MarkDurableCommit
 	MarkDurableReturn
+	MarkLateWord
 	markCount
 )
 
@@ -110,7 +111,7 @@ var markNames = [markCount]string{
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
-	"durable-ack", "durable-commit", "durable-return",
+	"durable-ack", "durable-commit", "durable-return", "late-word",
 }
 
 func (m Mark) String() string { return markNames[m] }

@@ -48,6 +48,7 @@ var knobs = func() []knob {
 		{"crash-at-operation", func(_ *features, x *fullFeatures) bool { return x.crashOpPermille > 0 }, func(_ *features, x *fullFeatures) { x.crashOpPermille = 0 }},
 		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
 		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(_ *features, x *fullFeatures) { x.diskFull = false }},
+		{"late-word", func(_ *features, x *fullFeatures) bool { return x.lateWord }, func(_ *features, x *fullFeatures) { x.lateWord = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
