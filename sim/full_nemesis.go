@@ -296,7 +296,7 @@ func (w *fullWorld) checkEnd() {
 	total := 0
 	for _, g := range w.groups {
 		w.checkConverged(g)
-		g.checkHistoryOf(&g.history, w.features.keys)
+		w.checkHistoryOf(g.ledger, &g.history, w.features.keys)
 		w.fullyApplied(g)
 		total += len(g.acknowledged)
 		if g.found != nil && w.found == nil {

@@ -94,6 +94,8 @@ const (
 	MarkDurableCommit
 	MarkDurableReturn
 	MarkLateWord
+	MarkSearched
+	MarkSearchUndecided
 	markCount
 )
 
@@ -111,7 +113,7 @@ var markNames = [markCount]string{
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
-	"durable-ack", "durable-commit", "durable-return", "late-word",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided",
 }
 
 func (m Mark) String() string { return markNames[m] }
