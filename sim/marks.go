@@ -110,6 +110,12 @@ const (
 	MarkPulseBack
 	MarkPulseNewLife
 	MarkDeathAtRest
+	MarkDurableAck
+	MarkDurableCommit
+	MarkDurableReturn
+	MarkLateWord
+	MarkSearched
+	MarkSearchUndecided
 	markCount
 )
 
@@ -129,6 +135,7 @@ var markNames = [markCount]string{
 	"bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided",
 }
 
 func (m Mark) String() string { return markNames[m] }

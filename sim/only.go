@@ -51,6 +51,7 @@ var knobs = func() []knob {
 		{"bit-flips", func(_ *features, x *fullFeatures) bool { return x.damage.flipPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.flipPermille = 0 }},
 		{"lost-writes", func(_ *features, x *fullFeatures) bool { return x.damage.lostPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.lostPermille = 0 }},
 		{"stray-writes", func(_ *features, x *fullFeatures) bool { return x.damage.strayPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.strayPermille = 0 }},
+		{"late-word", func(_ *features, x *fullFeatures) bool { return x.lateWord }, func(_ *features, x *fullFeatures) { x.lateWord = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},

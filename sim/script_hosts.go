@@ -402,7 +402,7 @@ func (d *scriptHosts) giveUp(c *Call) {
 
 func (d *scriptHosts) finish() {
 	g := d.groups[0]
-	g.checkHistoryOf(&g.history, d.features.keys)
+	d.checkHistoryOf(g.ledger, &g.history, d.features.keys)
 	d.fullyApplied(g)
 }
 
