@@ -29,6 +29,9 @@ func (a elect) act(r *run) error {
 	standing := func() bool { return r.view(a.id).Role != raft.Follower }
 	leading := func() bool { return r.view(a.id).Role == raft.Leader }
 	for !leading() {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		if r.now() >= limit {
 			return fmt.Errorf("not within %v: %s", a.within.of(r.timeout()), roleText(r.view(a.id)))
 		}
@@ -327,11 +330,14 @@ const roundsTimeouts = 50
 func (a rounds) act(r *run) error {
 	q := &r.rounds
 	for seed := range uint64(a.seeds) {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		w, err := sim.NewScript(r.options(1000+seed, nil))
 		if err != nil {
 			return err
 		}
-		if t := firstLeader(w); t > 0 {
+		if t := r.firstLeader(w); t > 0 {
 			q.terms = append(q.terms, t)
 		} else {
 			q.never++
@@ -352,10 +358,10 @@ func (a rounds) act(r *run) error {
 	return nil
 }
 
-func firstLeader(w *sim.Script) uint64 {
+func (r *run) firstLeader(w *sim.Script) uint64 {
 	end := smr.Instant(0).Add(roundsTimeouts * w.ElectionTimeout())
 	var v sim.View
-	for w.Next() <= end && w.Step() {
+	for r.ctx.Err() == nil && w.Next() <= end && w.Step() {
 		for id := range w.Replicas() {
 			if w.View(smr.ReplicaID(id+1), &v); v.Role == raft.Leader {
 				return v.Term

@@ -23,7 +23,7 @@ func pageOf(t *testing.T, name string, without ...string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := Run(s, arm)
+	res, err := Run(t.Context(), s, arm)
 	if err != nil {
 		t.Fatal(err)
 	}

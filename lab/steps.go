@@ -137,7 +137,7 @@ func (p *parser) action() action {
 	case "until":
 		a = until{p.condition(), p.within()}
 	case "for":
-		a = wait{p.duration()}
+		a = wait{p.passing()}
 	case "expect":
 		a = require{p.condition()}
 	case "count":
@@ -154,7 +154,7 @@ func (p *parser) action() action {
 		p.fail(col, "no step is called %q", w)
 	}
 	p.end()
-	if _, ok := a.(runsSwarm); ok != (p.s.Setup.Swarm != "") {
+	if _, ok := a.(runsSwarm); ok != p.swarm() {
 		p.fail(col, "the step swarm is for the set-up swarm, and the only one there")
 	}
 	return a
@@ -163,7 +163,7 @@ func (p *parser) action() action {
 // within reads the bound of a wait.
 func (p *parser) within() span {
 	if p.accept("within") {
-		return p.duration()
+		return p.passing()
 	}
 	return span{timeouts: 20}
 }
@@ -318,7 +318,9 @@ func (p *parser) write() action {
 		p.expect("commands")
 		s.key = registers - 1
 		if col := p.col(); p.peek() == "of" {
-			s.bytes = p.bytesOf("a command")
+			if s.bytes = p.bytesOf("a command"); s.count*s.bytes > batchBytesMax {
+				p.fail(col, "a batch has at most %d bytes", batchBytesMax)
+			}
 			p.hostsOnly(col, "a size of commands is")
 		}
 	} else {
@@ -334,6 +336,8 @@ func (p *parser) write() action {
 	s.client = p.client()
 	return s
 }
+
+const batchBytesMax = 16 << 20
 
 // registers of a scenario are named by letters.
 const registers = 8

@@ -31,6 +31,9 @@ type Script struct {
 	syncs   uint64
 }
 
+// ScriptTimeout is the election timeout of a script that names none.
+const ScriptTimeout = 100 * time.Millisecond
+
 // ScriptOptions says what world a script is for. The zero value of a duration
 // means its default.
 type ScriptOptions struct {
@@ -39,7 +42,7 @@ type ScriptOptions struct {
 	// Replicas is how many voters there are, 1 to 8.
 	Replicas int
 	Seed     uint64
-	// ElectionTimeout, default 100 ms. The heartbeat is a fifth of it.
+	// ElectionTimeout, default ScriptTimeout. The heartbeat is a fifth of it.
 	ElectionTimeout time.Duration
 	// Delay of a message, default 5 ms, and Sync of a disk, default 2 ms.
 	Delay, Sync time.Duration
@@ -177,7 +180,7 @@ type driver interface {
 // NewScript builds a script's world. Its replicas are running at time zero
 // after the first Step. The error wraps ErrOptions.
 func NewScript(o ScriptOptions) (*Script, error) {
-	orDuration(&o.ElectionTimeout, 100*time.Millisecond)
+	orDuration(&o.ElectionTimeout, ScriptTimeout)
 	orDuration(&o.Delay, 5*time.Millisecond)
 	orDuration(&o.Sync, 2*time.Millisecond)
 	orDuration(&o.Patience, 20*o.ElectionTimeout)
@@ -309,6 +312,10 @@ func (s *Script) Finish() *Violation {
 	s.driver.close()
 	return s.common.found
 }
+
+// Close ends a run that is not of interest any more, without the last checks. It
+// is in the place of Finish.
+func (s *Script) Close() { s.driver.close() }
 
 func (s *Script) abandon(c *Call) {
 	if c.State != CallWaiting {
