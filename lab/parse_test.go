@@ -49,6 +49,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"no place", head + "steps\n  expect entry 3 at 1 gone\n", "x.txt:11:23: expected \"there\""},
 		{"no block", head + "steps\n  drop snapshot-block with block x\n", "x.txt:11:34: \"x\" is not the number of a block"},
 		{"no hosts", "question: Why?\npaper: Raft\ntopic: T\n\nSo.\n\nsteps\n  crash 1\n", "x.txt:8:9: the set-up must say"},
+		{"no entries to strip", head + "steps\n  strip vote from 1\n", "x.txt:11:9: expected append"},
 		{"empty", "", "x.txt:0:1: the head must have"},
 		{"second setup", head + "steps\n  elect 3\n\nsetup\n  hosts 1\n", "x.txt:13:1: there is one setup, and it stands before"},
 		{"late setup", strings.Replace(head, "setup\n", "expect\n  no violation\n\nsetup\n", 1), "x.txt:10:1: there is one setup, and it stands before"},

@@ -124,6 +124,13 @@ func (p *parser) action() action {
 		a = linksStep{pairs: p.partition()}
 	case "hold", "drop":
 		a = withhold{p.rule(w == "drop")}
+	case "strip":
+		at := p.col()
+		r := p.rule(false)
+		if r.Strip = true; r.Kind != "append" {
+			p.fail(at, "expected append: no other message has entries that can be taken off")
+		}
+		a = withhold{r}
 	case "release":
 		a = release{p.rule(false)}
 	case "write":

@@ -148,6 +148,9 @@ type driver interface {
 	dispatch(o *occurrence)
 	view(id smr.ReplicaID, v *View)
 	letters(o *occurrence) []Letter
+	// strip takes the entries from an index on off the append that is the n-th of
+	// o's letters.
+	strip(o *occurrence, n int, index uint64)
 	// drop loses the message of o. split returns the occurrence of a message
 	// with those of its letters that keep says; free ends one that was split.
 	drop(o *occurrence)

@@ -123,6 +123,12 @@ func (d *scriptCore) letters(o *occurrence) []Letter {
 	return []Letter{letterOf(&d.net.slab[o.ref])}
 }
 
+func (d *scriptCore) strip(o *occurrence, _ int, index uint64) {
+	m := &d.net.slab[o.ref]
+	d.trace(Event{Kind: EventStrip, Replica: m.From, Peer: m.To, Term: m.Term, Index: index, Message: m})
+	strip(m, index)
+}
+
 func (d *scriptCore) drop(o *occurrence) {
 	d.traceMessage(EventDrop, &d.net.slab[o.ref])
 	d.net.release(o.ref)

@@ -240,6 +240,19 @@ func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 	return part
 }
 
+// strip makes the frame anew.
+func (d *scriptHosts) strip(o *occurrence, n int, index uint64) {
+	b := wire.AppendHeader(nil, 0)
+	d.items(o, func(i int, it *wire.Item) {
+		if i == n {
+			d.trace(Event{Kind: EventStrip, Replica: it.Message.From, Peer: it.Message.To, Term: it.Message.Term, Index: index, Message: &it.Message})
+			strip(&it.Message, index)
+		}
+		b = wire.AppendItem(b, it)
+	})
+	d.net.slab[o.ref].b = b
+}
+
 func (d *scriptHosts) free(o *occurrence) {
 	d.net.slab[o.ref] = frame{}
 	d.net.free = append(d.net.free, o.ref)
