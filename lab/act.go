@@ -165,7 +165,11 @@ func (a write) act(r *run) error {
 }
 
 func (a read) act(r *run) error {
-	r.called(r.world.Read(a.client, a.at, a.key))
+	if a.local {
+		r.called(r.world.ReadLocal(a.client, a.at, a.key))
+	} else {
+		r.called(r.world.Read(a.client, a.at, a.key))
+	}
 	return nil
 }
 

@@ -309,6 +309,9 @@ func (r *run) answered(c *sim.Call) {
 	switch {
 	case c.State == sim.CallDone && !c.Write:
 		text = fmt.Sprintf("%s reads %s", c.Client, r.valueText(c))
+		if c.Local {
+			text += fmt.Sprintf(" in %d's own state", c.Replica)
+		}
 	case c.State == sim.CallUnknown:
 		text = fmt.Sprintf("%s does not learn what became of %s", c.Client, r.callText(c))
 	case c.State == sim.CallRefused:
@@ -329,6 +332,8 @@ func shortError(err error) string {
 
 func (r *run) callText(c *sim.Call) string {
 	switch {
+	case c.Local:
+		return "its own " + registerNames[c.Key:c.Key+1]
 	case !c.Write:
 		return "the read of " + registerNames[c.Key:c.Key+1]
 	case c.Count > 1:

@@ -47,6 +47,7 @@ type (
 	read struct {
 		key    byte
 		at     smr.ReplicaID
+		local  bool
 		client string
 	}
 	until struct {
@@ -139,6 +140,7 @@ func (p *parser) action() action {
 		s := read{key: p.key()}
 		p.expect("at")
 		s.at = p.replica()
+		s.local = p.accept("locally")
 		s.client = p.client()
 		a = s
 	case "until":

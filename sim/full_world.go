@@ -30,6 +30,7 @@ type fullWorld struct {
 	turnR   source
 	diskR   source
 	fuseR   source
+	local   localReads
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -106,7 +107,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		fuseR: fork(seed, 10),
+		fuseR: fork(seed, 10), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.fit(f)

@@ -90,6 +90,7 @@ const (
 	MarkPulseBack
 	MarkPulseNewLife
 	MarkDeathAtRest
+	MarkLocalRead
 	markCount
 )
 
@@ -106,7 +107,7 @@ var markNames = [markCount]string{
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
-	"death-at-rest",
+	"death-at-rest", "local-read",
 }
 
 func (m Mark) String() string { return markNames[m] }

@@ -123,7 +123,9 @@ type Call struct {
 	Client  string
 	Replica smr.ReplicaID
 	Write   bool
-	Key     byte
+	// Local: the replica answers from its own state and asks nobody.
+	Local bool
+	Key   byte
 	// ID of the (first) command of a write, Count how many it has.
 	ID    uint64
 	Count int
@@ -173,6 +175,8 @@ type driver interface {
 	// reason says under which pause o falls.
 	reason(o *occurrence) pauseReason
 	begin(c *Call) error
+	// readLocal reads a register of a replica's own state.
+	readLocal(id smr.ReplicaID, key byte) (uint64, error)
 	poll(c *Call)
 	giveUp(c *Call)
 	stepped()
@@ -344,6 +348,22 @@ func (s *Script) WriteBytes(client string, at smr.ReplicaID, key byte, count, by
 // Read lets a client read a register, linearizably, at a replica.
 func (s *Script) Read(client string, at smr.ReplicaID, key byte) *Call {
 	return s.begin(&Call{Client: client, Replica: at, Key: key, Count: 1})
+}
+
+// ReadLocal lets a client read a register from the own state of a replica, which
+// may be old. It is answered, or refused, at once.
+func (s *Script) ReadLocal(client string, at smr.ReplicaID, key byte) *Call {
+	c := &Call{Client: client, Replica: at, Local: true, Key: key, Count: 1, State: CallRefused, Began: s.common.now, Ended: s.common.now}
+	if s.paused[pauseKey{at, pauseAll}] {
+		c.Err = fmt.Errorf("%w: replica %d is paused and answers nothing", ErrScript, at)
+		return c
+	}
+	s.act(func() {
+		if c.Value, c.Err = s.driver.readLocal(at, key); c.Err == nil {
+			c.State = CallDone
+		}
+	})
+	return c
 }
 
 func (s *Script) begin(c *Call) *Call {

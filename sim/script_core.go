@@ -231,6 +231,14 @@ func (d *scriptCore) begin(c *Call) error {
 	return nil
 }
 
+func (d *scriptCore) readLocal(id smr.ReplicaID, key byte) (uint64, error) {
+	r := d.replicas[id-1]
+	if r.core == nil {
+		return 0, fmt.Errorf("%w: replica %d is down", ErrScript, id)
+	}
+	return r.machine.regs[key], nil
+}
+
 func (d *scriptCore) poll(c *Call) {
 	w := d.world
 	cl := w.clients[c.slot]
