@@ -57,6 +57,7 @@ type metric struct {
 	name string
 	id   smr.ReplicaID
 	rule sim.Rule
+	mark sim.Mark
 }
 
 // The metrics, by what follows their name.
@@ -65,7 +66,7 @@ var (
 	peerMetrics    = map[string]string{"appends": "to", "rejected": "from", "blocks": "to", "block-bytes": "to"}
 	plainMetrics   = []string{"leaders", "syncs", "elected", "never", "rounds-median", "rounds-most"}
 	// swarmMetrics are of swarms alone, anyMetrics of all runs.
-	swarmMetrics = []string{"swarm-applied", "swarm-operations", "swarm-faults"}
+	swarmMetrics = []string{"mark", "swarm-applied", "swarm-operations", "swarm-faults"}
 	anyMetrics   = []string{"elections", "messages", "elapsed"}
 	operators    = []string{"=", "!=", "<", "<=", ">", ">="}
 )
@@ -157,6 +158,9 @@ func (p *parser) metric(name string) (metric, bool) {
 		if !p.swarm() {
 			p.fail(col, "%q is of a swarm alone", name)
 		}
+		if name == "mark" {
+			m.mark = p.mark()
+		}
 		return m, true
 	case slices.Contains(replicaMetrics, name) || slices.Contains(snapshotMetrics, name) || peerMetrics[name] != "" || name == "held" || slices.Contains(plainMetrics, name):
 		p.unlessSwarm(col, fmt.Sprintf("%q", name))
@@ -176,6 +180,17 @@ func (p *parser) metric(name string) (metric, bool) {
 		return m, slices.Contains(plainMetrics, name)
 	}
 	return m, true
+}
+
+// mark reads the name of a branch that a seed can reach.
+func (p *parser) mark() sim.Mark {
+	col := p.col()
+	name := p.next("the name of a mark, as in crash")
+	m, ok := sim.MarkNamed(name)
+	if !ok {
+		p.fail(col, "no mark is called %q; quorate sim prints those that its seeds reach", name)
+	}
+	return m
 }
 
 func (p *parser) comparison(m metric) condition {
@@ -361,6 +376,9 @@ func (c compares) holds(r *run) (bool, string) {
 }
 
 func (m *metric) text() string {
+	if m.name == "mark" {
+		return "mark " + m.mark.String()
+	}
 	if m.id == 0 {
 		return m.name
 	}

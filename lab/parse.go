@@ -387,8 +387,8 @@ func (p *parser) setup() {
 		}
 	case "every":
 		p.expect("fault")
-		if s.EveryFault = true; s.Swarm != "core" {
-			p.fail(col, "every fault is for the swarm of cores")
+		if s.EveryFault = true; !p.swarm() {
+			p.fail(col, "every fault is for a swarm")
 		}
 	case "seed":
 		s.Seed = p.number("a seed")

@@ -59,7 +59,7 @@ type (
 	recount   struct{}
 	show      struct{ metrics []metric }
 	rounds    struct{ seeds int }
-	runsSwarm struct{}
+	runsSwarm struct{ seeds int }
 )
 
 // step reads a line of the script.
@@ -158,7 +158,12 @@ func (p *parser) action() action {
 		a = rounds{p.count("the number of seeds", 1, 10_000)}
 		p.expect("seeds")
 	case "swarm":
-		a = runsSwarm{}
+		s := runsSwarm{1}
+		if p.accept("over") {
+			s.seeds = p.count("the number of seeds", 1, 1000)
+			p.expect("seeds")
+		}
+		a = s
 	default:
 		p.fail(col, "no step is called %q", w)
 	}

@@ -99,6 +99,9 @@ func drawFull(seed uint64) fullFeatures {
 func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
+	if f.every {
+		x.everyFault()
+	}
 	f.star = f.star && !x.snapshots.on
 }
 

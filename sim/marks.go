@@ -110,6 +110,16 @@ var markNames = [markCount]string{
 	"death-at-rest", "local-read",
 }
 
+// MarkNamed returns the mark of that name.
+func MarkNamed(name string) (Mark, bool) {
+	for m, n := range markNames {
+		if n == name {
+			return Mark(m), true
+		}
+	}
+	return 0, false
+}
+
 func (m Mark) String() string { return markNames[m] }
 
 // Marks counts how often each mark was hit.

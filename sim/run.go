@@ -46,6 +46,9 @@ type Options struct {
 	Skip []Class
 	// Quiet leaves every fault out.
 	Quiet bool
+	// EveryFault lets every fault of the world take part, where a seed of its own
+	// draws some of them.
+	EveryFault bool
 	// Only, if not nil, leaves every feature out but these (FeatureNames, or
 	// "none"). Clients and Chaos, if not zero, are how many clients there are and
 	// how many election timeouts the first phase lasts, instead of what the seed
@@ -242,6 +245,9 @@ func (o *Options) Replay(seed uint64) string {
 	}
 	if o.Quiet {
 		s += " --quiet"
+	}
+	if o.EveryFault {
+		s += " --every-fault"
 	}
 	if o.Only != nil {
 		s += " --only-features " + strings.Join(o.Only, ",")
