@@ -35,6 +35,7 @@ type fullWorld struct {
 	faultR  source
 	tellR   source
 	frames  frameReader
+	local   localReads
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -115,6 +116,9 @@ func drawFull(seed uint64) fullFeatures {
 func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
+	if f.every {
+		x.everyFault()
+	}
 	f.star = f.star && !x.snapshots.on
 	// What only the core world has.
 	f.lossPermille, f.dupPermille, f.syncCutPermille, f.keepPermille, f.batchMax = 0, 0, 0, 0, 1
@@ -131,7 +135,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), tellR: fork(seed, 40),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), tellR: fork(seed, 40), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)

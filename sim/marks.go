@@ -116,6 +116,7 @@ const (
 	MarkLateWord
 	MarkSearched
 	MarkSearchUndecided
+	MarkLocalRead
 	markCount
 )
 
@@ -135,7 +136,17 @@ var markNames = [markCount]string{
 	"bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
-	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+}
+
+// MarkNamed returns the mark of that name.
+func MarkNamed(name string) (Mark, bool) {
+	for m, n := range markNames {
+		if n == name {
+			return Mark(m), true
+		}
+	}
+	return 0, false
 }
 
 func (m Mark) String() string { return markNames[m] }
