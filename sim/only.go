@@ -76,7 +76,7 @@ var knobs = func() []knob {
 var only = map[string]Mode{
 	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
 	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
-	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full,
+	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
 	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
 }
 
