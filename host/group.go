@@ -79,6 +79,9 @@ type group struct {
 // shard.
 type view struct {
 	role, term, leader, commit, applied, first, last, persisted, leaderChanges atomic.Uint64
+	// Of SnapshotStatus.
+	newest, receiving, blocks atomic.Uint64
+	taking, restoring         atomic.Bool
 }
 
 // turn is one pass: what came in goes to the core, what the core wants done is
@@ -180,6 +183,7 @@ func (g *group) noLeader() error {
 }
 
 func (g *group) publish() {
+	g.publishImages()
 	v := g.core.State()
 	g.view.role.Store(uint64(v.Role))
 	g.view.term.Store(v.Term)
@@ -357,6 +361,9 @@ func (g *group) appliedUpTo(now smr.Instant, job *applyJob) {
 	if job.err != nil {
 		g.fail(job.err)
 		return
+	}
+	if job.then != nil {
+		job.then()
 	}
 	if job.last == 0 {
 		return // it was for something else

@@ -385,3 +385,29 @@ func TestRestorationFails(t *testing.T) {
 	}
 	w.stop()
 }
+
+// host.Group.Compact: "What this replica has applied when it is called is in it":
+// also what was applied a moment ago.
+func TestCompactAfterPropose(t *testing.T) {
+	for range 10 {
+		h, err := host.Open(host.Config{ID: 1, Cluster: 7, Dir: t.TempDir(), Listen: "127.0.0.1:0", Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := h.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1), Machine: &book{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Propose(t.Context(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		at := g.Status().Applied
+		if err := g.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "an image of what was applied", func() bool { return g.Snapshots().Newest >= at })
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -22,6 +22,9 @@ type applyJob struct {
 	// before and after it; an error is the state machine's. last is then where
 	// the state machine is afterwards, zero if that does not change.
 	act func() error
+	// then, if set, is called by the shard when it has heard of act, and so of all
+	// that was applied before it.
+	then func()
 	// Set by the worker.
 	last   uint64
 	digest [16]byte
