@@ -73,6 +73,7 @@ type group struct {
 	machineErr  error
 	machineFull bool
 	held        []*applyJob
+	idles       bool // stands in worker.idle
 }
 
 // view is what anybody may know of a group at any time, without asking its

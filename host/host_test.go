@@ -34,6 +34,23 @@ type journal struct {
 	gate     chan struct{} // Apply waits for it, if set
 	// full: the disk has no room. refuses: as much waits for it as there may.
 	full, refuses bool
+	idle          chan struct{} // Idle takes one of these a time, and wants more while there are
+}
+
+// Idle implements smr.Idler.
+func (j *journal) Idle() (bool, error) {
+	j.mu.Lock()
+	idle := j.idle
+	j.mu.Unlock()
+	if idle == nil {
+		return false, nil
+	}
+	select {
+	case <-idle:
+		return true, nil
+	default:
+		return false, nil
+	}
 }
 
 // DiskFull implements smr.Roomed.

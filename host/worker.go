@@ -48,9 +48,11 @@ type Worker struct {
 	queue []*applyJob // at most one for each group: later entries join it
 	again bool        // what waits for room is to be tried
 
-	// Owned by Turn. full are the groups whose machineFull is set.
+	// Owned by Turn. full are the groups whose machineFull is set, idle those whose
+	// machines may have work for the time when nothing is to be applied.
 	taken []*applyJob
 	full  []*group
+	idle  []*group
 }
 
 // retry has what waits for room on a disk tried again.
@@ -113,7 +115,45 @@ func (w *Worker) Turn() bool {
 		w.taken[i] = nil
 		w.apply(job)
 	}
-	return len(w.taken) > 0 || again
+	if len(w.taken) > 0 || again {
+		if len(w.idle) > 0 {
+			w.wake()
+		}
+		return true
+	}
+	return w.idleStep()
+}
+
+// mayIdle notes that a machine was applied to.
+func (w *Worker) mayIdle(g *group) {
+	if _, ok := g.machine.(smr.Idler); ok && !g.idles {
+		g.idles = true
+		w.idle = append(w.idle, g)
+	}
+}
+
+// idleStep lets a machine work for itself, and reports whether one wants to go on.
+// What comes to be applied meanwhile goes first.
+func (w *Worker) idleStep() bool {
+	if len(w.idle) == 0 {
+		return false
+	}
+	g := w.idle[0]
+	w.idle = append(w.idle[:0], w.idle[1:]...)
+	g.idles = false
+	if g.machineErr == nil {
+		more, err := idle(g.machine.(smr.Idler))
+		if err != nil {
+			g.machineErr = err
+			g.tell(func(smr.Instant) { g.fail(err) })
+		} else if more {
+			w.mayIdle(g)
+		}
+	}
+	if len(w.idle) > 0 {
+		w.wake()
+	}
+	return len(w.idle) > 0
 }
 
 // retryFull asks the machines whose disks were full, and gives them what waits.
@@ -201,6 +241,7 @@ func (w *Worker) apply(job *applyJob) {
 			}
 			g.machineErr = err
 			w.noteRoom(g, err == nil && roomless(g.machine))
+			w.mayIdle(g)
 		}
 	}
 	job.err = g.machineErr
@@ -249,6 +290,16 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 		}
 	}()
 	return m.Apply(entries)
+}
+
+// idle is Idle, guarded.
+func idle(m smr.Idler) (more bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return m.Idle()
 }
 
 // guarded turns a panic of the state machine into an error.

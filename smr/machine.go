@@ -63,6 +63,16 @@ type Roomed interface {
 	DiskFull() bool
 }
 
+// Idler is a StateMachine with work that may wait until nothing is to be applied.
+type Idler interface {
+	StateMachine
+	// Idle does a piece of that work, in less than about a millisecond, and reports
+	// whether more is left. It is called after an Apply, by its goroutine, when
+	// nothing else waits for that. It changes no state that a query or Digest shows.
+	// An error stops this replica of the group, as one of Apply does.
+	Idle() (more bool, err error)
+}
+
 // ErrNoSpace is wrapped by errors of Apply and Flush that say that the disk of the
 // state is full. Nothing is broken or lost: it is tried again.
 var ErrNoSpace = errors.New("no room on the disk of the state; free some space there")
