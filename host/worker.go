@@ -296,7 +296,7 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 func idle(m smr.Idler) (more bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+			err = newPanicError("state machine, idle,", r)
 		}
 	}()
 	return m.Idle()
