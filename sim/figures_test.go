@@ -201,6 +201,7 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		"own-term-commit":   seeds,
 		"read-quorum":       seeds,
 		"apply-wait":        seeds,
+		"own-term-read":     seeds,
 		"fence-term":        seeds,
 		"check-quorum":      seeds + ", TestLiveness",
 		"election-catch-up": seeds + ", TestLiveness",

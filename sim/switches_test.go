@@ -41,6 +41,10 @@ func TestSwitches(t *testing.T) {
 		// a newer leader of which it is unaware."
 		{"read-quorum", Core, "read-quorum", nil, []Class{Linearizability}, 1000},
 		{"read-quorum/hosts", Full, "read-quorum", nil, []Class{Linearizability}, 500},
+		// Thesis §6.4: "If the leader has not yet marked an entry from its current term
+		// committed, it waits until it has done so."
+		{"own-term-read", Core, "own-term-read", nil, []Class{Linearizability}, 100},
+		{"own-term-read/hosts", Full, "own-term-read", nil, []Class{Linearizability}, 100},
 		// Thesis §6.4: "The leader waits for its state machine to advance at least
 		// as far as readIndex".
 		{"apply-wait", Full, "apply-wait", nil, []Class{Linearizability}, 100},
