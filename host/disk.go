@@ -35,6 +35,7 @@ func (s *Shard) syncedWith(now smr.Instant, full bool, err error) {
 		s.fail(fmt.Errorf("%w: %w", ErrLogFailed, err))
 		return
 	}
+	s.diskAnswered(now)
 	if full == s.disk.log {
 		if full {
 			s.disk.retryAt = now.Add(diskRetryEvery)
@@ -76,6 +77,7 @@ func (s *Shard) roomChanged(now smr.Instant, was bool) {
 		return
 	}
 	s.disk.retryAt = smr.Never
+	s.diskFull.Store(full)
 	if full {
 		s.metrics.diskFull.Add(1)
 		s.disk.retryAt = now.Add(diskRetryEvery)

@@ -3,8 +3,8 @@ package host
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -22,6 +22,9 @@ type applyJob struct {
 	// before and after it; an error is the state machine's. last is then where
 	// the state machine is afterwards, zero if that does not change.
 	act func() error
+	// then, if set, is called by the shard when it has heard of act, and so of all
+	// that was applied before it.
+	then func()
 	// Set by the worker.
 	last   uint64
 	digest [16]byte
@@ -39,6 +42,7 @@ func (j *applyJob) recycle() {
 // Turn is called by one goroutine at a time.
 type Worker struct {
 	wake func()
+	now  func() smr.Instant // nil: what takes long is not counted
 
 	mu    sync.Mutex
 	queue []*applyJob // at most one for each group: later entries join it
@@ -229,7 +233,7 @@ func (w *Worker) apply(job *applyJob) {
 	} else {
 		job.last = job.entries[len(job.entries)-1].Index
 		if g.machineErr == nil {
-			err := applyBatch(g.machine, job.entries)
+			err := w.timed(g, job.entries)
 			if errors.Is(err, smr.ErrNoSpace) {
 				w.noteRoom(g, true)
 				w.hold(job)
@@ -260,12 +264,29 @@ func (w *Worker) apply(job *applyJob) {
 	g.shard.inbox.put(func(l *letters) { l.applied = append(l.applied, job) })
 }
 
+// slowApply is etcd's limit for an entry. One of ours is a batch, of which every
+// client waits for the whole.
+const slowApply = 100 * time.Millisecond
+
+// timed is applyBatch, and counts if it takes long.
+func (w *Worker) timed(g *group, entries []smr.Committed) error {
+	if w.now == nil {
+		return applyBatch(g.machine, entries)
+	}
+	start := w.now()
+	err := applyBatch(g.machine, entries)
+	if w.now().Sub(start) > slowApply {
+		g.shard.metrics.slowApplies.Add(1)
+	}
+	return err
+}
+
 // applyBatch applies entries and turns a panic of the state machine into an
 // error: it must not take other groups down.
 func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked on entries %d to %d: %v\n%s", entries[0].Index, entries[len(entries)-1].Index, r, debug.Stack())
+			err = newPanicError(fmt.Sprintf("state machine, applying entries %d to %d,", entries[0].Index, entries[len(entries)-1].Index), r)
 		}
 	}()
 	return m.Apply(entries)
@@ -275,7 +296,7 @@ func applyBatch(m smr.StateMachine, entries []smr.Committed) (err error) {
 func idle(m smr.Idler) (more bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+			err = newPanicError("state machine, idle,", r)
 		}
 	}()
 	return m.Idle()
@@ -285,7 +306,7 @@ func idle(m smr.Idler) (more bool, err error) {
 func guarded(act func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("state machine panicked: %v\n%s", r, debug.Stack())
+			err = newPanicError("state machine", r)
 		}
 	}()
 	return act()

@@ -99,6 +99,7 @@ func (s *Store) openEngine(dir string) (*engine, state, error) {
 func (s *Store) install(e *engine, st state) error {
 	s.db, s.engine, s.broken, s.unflushed = e.db, e, nil, 0
 	s.points.reset()
+	s.pages.reset()
 	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes, st.keys), points: s.points, batch: e.db.NewBatch(), index: e.db.NewBatch()}
 	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return err

@@ -34,6 +34,7 @@ type Store struct {
 	w  writer
 	// points belongs to the readers; Apply takes out of it what it changes.
 	points *pointCache
+	pages  pages
 	// broken is why the store cannot be used any more.
 	broken error
 	// unflushed bounds what a deterministic store holds in its memtable.

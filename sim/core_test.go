@@ -98,8 +98,10 @@ func TestCoreSeeds(t *testing.T) {
 func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
-		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkStateFull, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
+		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkStateFull, MarkOutsiderCrashes, MarkOutsiderPauses, MarkOutsiderFlaps, MarkOutsiderSyncsFail, MarkOutsiderFull, MarkOutsiderSlowDisk, MarkOutsiderDrifts,
+		MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
+		MarkTransferAsked, MarkTransferCutOff, MarkTransferred,
 	}, chaosMarks...))
 }
 
@@ -121,5 +123,23 @@ func TestQuiet(t *testing.T) {
 				t.Errorf("%v: a quiet world hit %v", mode, m)
 			}
 		}
+	}
+}
+
+// Beyond what the promises allow, the disks of a majority change and lose in
+// silence what was synced: "a safe halt, never a wrong answer".
+func TestBeyond(t *testing.T) {
+	r, err := Run(context.Background(), Options{Mode: Full, Seeds: seeds(60), SeedBase: *flagBase, Beyond: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r.String())
+	t.Log(r.Marks.String())
+	o := Options{Mode: Full, Beyond: true}
+	for _, f := range r.Failures {
+		t.Errorf("seed %d: %v\nreplay: %s", f.Seed, f.Violation, o.Replay(f.Seed))
+	}
+	if missed := r.Marks.Missed(MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDamageRefused); len(missed) > 0 && r.Seeds >= 50 {
+		t.Errorf("never reached %v", missed)
 	}
 }

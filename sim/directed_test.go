@@ -396,7 +396,41 @@ func TestSingleReplicaCommitsAfterItsSync(t *testing.T) {
 // (thesis §3.10: "If leadership transfer does not complete after about an election
 // timeout, the prior leader aborts the transfer and resumes accepting client
 // requests").
+//
+// A host does not refuse its clients meanwhile: a request waits, and is done.
 func TestTransferToAReplicaThatIsCutOff(t *testing.T) {
+	t.Run("core", coreTransferCutOff)
+	t.Run("full", func(t *testing.T) {
+		d := direct(t, ScriptOptions{Mode: Full})
+		d.lead(1)
+		d.done("before", d.Write("ann", 1, 0, 1))
+		term := d.view(1).Term
+		d.isolate(2, true)
+		behind := d.Write("ann", 1, 0, 1) // so that the target is behind
+		d.Transfer(1, 2)
+		d.pass(0.1)
+		c, far := d.Write("bob", 1, 0, 1), d.Write("carl", 3, 1, 1)
+		d.passing(0.8, func() {
+			if c.State != CallWaiting || far.State != CallWaiting {
+				t.Fatalf("during the transfer: %v, %v", c.State, far.State)
+			}
+		})
+		d.pass(0.6)
+		for _, c := range []*Call{behind, c, far} {
+			if c.State != CallDone {
+				t.Errorf("half an election timeout after the transfer is given up: %v, %v", c.State, c.Err)
+			}
+		}
+		d.isolate(2, false)
+		d.pass(5)
+		if v := d.view(1); v.Role != raft.Leader || v.Term != term {
+			t.Errorf("%+v: the leader was to stay", v)
+		}
+		d.finish()
+	})
+}
+
+func coreTransferCutOff(t *testing.T) {
 	d := direct(t, ScriptOptions{Mode: Core})
 	d.lead(1)
 	d.done("before", d.Write("ann", 1, 0, 1))

@@ -29,6 +29,7 @@ func (w *fullWorld) clientActs(o *occurrence) {
 	if c.call.stage != stageIdle || w.phase >= phaseQuiet {
 		return
 	}
+	w.readsLocally()
 	w.ask(c)
 }
 
@@ -88,6 +89,7 @@ func (w *fullWorld) ask(c *fullClient) {
 }
 
 func (w *fullWorld) command(id uint64, key byte) []byte {
+	w.local.wrote(id, key)
 	if w.full.pebble {
 		return putCommand(id, key)
 	}
@@ -205,6 +207,17 @@ func (w *fullWorld) forget(c *fullClient) {
 	}
 	c.target = c.rng.n(len(w.hosts))
 	w.ended(c)
+}
+
+// leaveOpen ends a run in which clients still wait.
+func (w *fullWorld) leaveOpen() {
+	for _, c := range w.clients {
+		if c.call.stage == stageWaiting && c.call.write {
+			c.group.history.ops = append(c.group.history.ops, operation{
+				client: c.number, write: true, key: c.call.key, value: c.call.id, begin: c.call.begin, end: stillOpen,
+			})
+		}
+	}
 }
 
 // troubled says that a host has an excuse to be late.

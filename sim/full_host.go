@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -23,13 +24,15 @@ type simHost struct {
 	life    uint32
 	clock   clock
 
-	mem *vfs.Mem
-	rng *rand.Rand
-	rt  *host.Runtime // nil: down
-	at  []*seat       // by group
+	mem   *vfs.Mem
+	ghost *ghost
+	rng   *rand.Rand
+	rt    *host.Runtime // nil: down
+	at    []*seat       // by group
 	// due is when each part takes its next turn: shard, syncer, fetcher and job
 	// of each shard, then the workers.
 	due         []smr.Instant
+	untold      []bool // by shard: it has not heard of the newest sync yet
 	pausedUntil smr.Instant
 
 	// crashIn counts down the operations on the log until the power goes; zero:
@@ -45,6 +48,12 @@ type simHost struct {
 	// hurt says that a fault was put into the log, so that its failure is no
 	// surprise; logFailed that it failed.
 	hurt, logFailed bool
+	damage
+	// outsider is what stays wrong with it outside of the core; flaps is its cut,
+	// drift its clock's.
+	outsider outsider
+	flaps    int32
+	drift    int64
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
 }
@@ -63,6 +72,7 @@ const partsPerShard = 4
 
 func newSimHost(w *fullWorld, slot int, members smr.Configuration) *simHost {
 	h := &simHost{w: w, slot: slot, id: smr.ReplicaID(slot + 1), members: members, mem: vfs.NewMem()}
+	h.ghost = newGhost(h)
 	h.rng = rand.New(rand.NewPCG(w.seed, uint64(slot)))
 	for _, g := range w.groups {
 		st := &seat{group: g}
@@ -96,12 +106,16 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 	if h.burns(op) {
 		return vfs.Verdict{Err: errGone}
 	}
-	if w.phase != phaseChaos {
-		return vfs.Verdict{}
+	if w.phase != phaseChaos && h.outsider == outsiderNone {
+		return h.spoilt(op)
 	}
 	switch op.Kind {
 	case vfs.OpSync, vfs.OpSyncDir:
-		if w.diskR.permille(w.full.syncFailPermille) {
+		fails := w.full.syncFailPermille
+		if h.outsider == outsiderSyncsFail {
+			fails = 100
+		}
+		if w.diskR.permille(fails) {
 			h.hurt = true
 			w.marks.hit(MarkSyncFailed)
 			return vfs.Verdict{Err: syscall.EIO}
@@ -113,7 +127,14 @@ func (h *simHost) Before(op vfs.Op) vfs.Verdict {
 			return vfs.Verdict{Err: syscall.ENOSPC, Partial: w.diskR.n(2000)}
 		}
 	}
-	return vfs.Verdict{}
+	return h.spoilt(op)
+}
+
+func (h *simHost) spoilt(op vfs.Op) vfs.Verdict {
+	if !h.may {
+		return vfs.Verdict{}
+	}
+	return h.spoil(op)
 }
 
 // logDir is where the hosts' logs are; pebble's stores are elsewhere.
@@ -122,7 +143,7 @@ const logDir = "wal"
 func (h *simHost) config() host.Config {
 	f := &h.w.features
 	return host.Config{
-		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: vfs.NewFault(h.mem, h, nil),
+		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: ghostFS{vfs.NewFault(h.mem, h, nil), h.ghost},
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
 		Snapshots: h.snapshots(), Raft: f.config(), NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
@@ -131,12 +152,19 @@ func (h *simHost) config() host.Config {
 
 // restart opens the host on what its disk holds.
 func (w *fullWorld) restart(h *simHost) {
+	if h.gone {
+		return
+	}
 	h.life++
-	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, false
+	h.dead, h.frozen, h.logFailed, h.hurt = false, nil, false, h.afflicted()
 	drift := w.features.clockDriftPPM
 	h.clock = clock{offset: smr.Instant(w.clockR.between(0, time.Hour)), ppm: int64(w.clockR.n(2*drift+1) - drift)}
+	if h.outsider == outsiderDrifts {
+		h.clock.ppm = h.drift
+	}
 	h.pausedUntil, h.moved = 0, 0
 	h.due = make([]smr.Instant, 5*w.full.shards)
+	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {
 		h.due[i] = smr.Never
 	}
@@ -154,6 +182,10 @@ func (w *fullWorld) restart(h *simHost) {
 			w.fail(Contract, ids(h.id), "does not start from its disk: %v", err)
 			return
 		}
+		if !h.dead && h.afflicted() && errors.Is(err, smr.ErrCorrupt) {
+			w.marks.hit(MarkDamageRefused)
+			h.gone = true
+		}
 		w.crash(h, true)
 		if !w.byHand {
 			w.restartIn(h, w.nemesis.between(0, w.timeouts(1)))
@@ -161,6 +193,7 @@ func (w *fullWorld) restart(h *simHost) {
 		return
 	}
 	w.marks.hit(MarkReplay)
+	w.checkReturn(h)
 	for i := range w.full.shards {
 		h.schedule(partsPerShard*i, w.now)
 	}
@@ -198,6 +231,7 @@ func (h *simHost) newMachine(st *seat) watched {
 		if h.life != life {
 			return
 		}
+		h.w.checkApply(h, st.group, e)
 		st.group.applied(h.id, e, state, st.handle.Status().Term)
 		h.w.trace(Event{Kind: EventApply, Replica: h.id, Index: e.Index, Term: e.Term, Count: uint64(st.group.id)})
 	}
@@ -238,6 +272,8 @@ func (h *simHost) waits(part int) time.Duration {
 		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
+	case h.stalled():
+		return w.diskR.between(f.electionTimeout/2, w.timeouts(3))
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
 		w.marks.hit(MarkStall)
 		return w.diskR.between(f.syncMax, f.stallMax)
@@ -262,6 +298,11 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 			w.restart(h)
 		}
 		return
+	case o.what == whatTrouble:
+		w.trouble(h)
+		return
+	case o.what == whatRoom && h.outsider == outsiderFull:
+		return
 	case o.what == whatRoom:
 		h.full = false
 		return
@@ -282,6 +323,8 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 		w.hunt(h, o.ref)
 	case whatPeerDown:
 		h.rt.PeerDown(smr.ReplicaID(o.ref + 1))
+	case whatTold:
+		w.told(h, int(o.ref))
 	case whatLoop:
 		w.loop(h, int(o.ref), o.at)
 	}
@@ -298,7 +341,7 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	case part >= partsPerShard*shards:
 		h.rt.Workers()[part-partsPerShard*shards].Turn()
 	case part%partsPerShard == 1:
-		h.rt.Shards()[part/partsPerShard].Syncer().Turn()
+		w.sync(h, part/partsPerShard)
 	case part%partsPerShard == 2:
 		h.rt.Shards()[part/partsPerShard].Fetcher().Turn()
 		w.marks.hit(MarkFetchFollower)
@@ -357,7 +400,11 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 	if applied, _ := st.machine.position(); applied > now.Commit {
 		w.fail(Watermarks, ids(h.id), "group %d has applied %d, commit index %d", st.group.id, applied, now.Commit)
 	}
+	if l := &h.ghost.logs[st.group.id-1]; now.Persisted > l.last() {
+		st.group.fail(Unpersisted, ids(h.id), "takes entries up to %d for persisted, on its disk the log ends at %d", now.Persisted, l.last())
+	}
 	if now.Commit != was.Commit {
+		w.checkCommit(h, st.group, now.Term, now.Commit)
 		w.trace(Event{Kind: EventCommit, Replica: h.id, Index: now.Commit, Count: uint64(st.group.id)})
 	}
 	if now.Role == was.Role && now.Term == was.Term {
@@ -370,6 +417,10 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 	}
 	if now.Role == raft.Leader && st.group.leads(h.id, now.Term) {
 		w.marks.hit(MarkElection)
+		if h.id == st.group.handedTo {
+			w.marks.hit(MarkTransferred)
+		}
+		st.group.handedTo = 0
 		w.elected(h)
 	}
 }
@@ -387,6 +438,7 @@ func (w *fullWorld) crash(h *simHost, power bool) {
 	w.trace(Event{Kind: EventCrash, Replica: h.id})
 	w.net.drop(h.slot, !power)
 	h.close()
+	h.spoilCrash(next)
 	h.mem, h.fuse = next, nil
 }
 
@@ -444,11 +496,20 @@ func (e *ear) Handle(_ context.Context, r slog.Record) error {
 		if !h.hurt {
 			h.w.fail(Contract, ids(h.id), "the log failed without a fault: %s", text)
 		}
+	case strings.HasPrefix(r.Message, "the log is damaged"):
+		h.w.marks.hit(MarkDamageRead)
+		if !h.afflicted() {
+			h.w.fail(Contract, ids(h.id), "%s", text)
+		}
 	case strings.HasPrefix(r.Message, "this replica of the group has stopped"):
+		if h.afflicted() {
+			h.w.marks.hit(MarkDamageStopped)
+			break
+		}
 		h.w.fail(Invariant, ids(h.id), "%s", text)
 	case strings.HasPrefix(r.Message, "a snapshot") && !h.hurt:
 		h.w.fail(Contract, ids(h.id), "%s", text)
-	case strings.Contains(r.Message, "cannot be read") && !strings.HasPrefix(r.Message, "a snapshot"):
+	case strings.Contains(r.Message, "cannot be read") && !h.afflicted() && !strings.HasPrefix(r.Message, "a snapshot"):
 		h.w.fail(Contract, ids(h.id), "%s", text)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math/bits"
 	"time"
@@ -22,6 +23,7 @@ func (w *fullWorld) nemesisActs() {
 	if w.phase != phaseChaos {
 		return
 	}
+	w.damageDisks()
 	s, et := &w.nemesis, w.features.electionTimeout
 	h := w.hosts[s.n(len(w.hosts))]
 	leader := w.leader()
@@ -43,14 +45,12 @@ func (w *fullWorld) nemesisActs() {
 	case actClockJump:
 		h.clock.offset += smr.Instant(s.between(et/2, w.timeouts(20)))
 		w.marks.hit(MarkClockJump)
-	case actCompact, actTransfer: // a transfer is not offered by the host yet
-		if a == actCompact {
-			w.compactNow(h)
-		}
-		if w.full.diskFull && h.rt != nil {
-			h.full = true
-			w.queue.push(occurrence{at: w.now.Add(down), what: whatRoom, who: uint8(h.slot)})
-		}
+	case actCompact:
+		w.compactNow(h)
+	case actTransfer:
+		w.handOver(h)
+	case actDiskFull:
+		w.fillDisks(h, leader, down)
 	default:
 		pairs, flaps := drawCut(a, len(w.hosts), leader, s, &w.marks)
 		d := s.between(et, w.timeouts(8))
@@ -62,15 +62,61 @@ func (w *fullWorld) nemesisActs() {
 	w.nextNemesis()
 }
 
+// fillDisks leaves no room on the disk of a host for a while, of the leader or of
+// a quorum.
+func (w *fullWorld) fillDisks(h *simHost, leader int, d time.Duration) {
+	s, n := &w.faultR, len(w.hosts)
+	full := uint(1) << h.slot
+	switch s.n(3) {
+	case 0:
+		if leader >= 0 {
+			full = 1 << leader
+			w.marks.hit(MarkDiskFullLeader)
+		}
+	case 1:
+		for bits.OnesCount(full) < n/2+1 {
+			full |= 1 << s.n(n)
+		}
+		w.marks.hit(MarkDiskFullQuorum)
+	}
+	for i, h := range w.hosts {
+		if full>>i&1 == 1 && h.rt != nil {
+			h.full = true
+			w.queue.push(occurrence{at: w.now.Add(d), what: whatRoom, who: uint8(i)})
+		}
+	}
+}
+
+// handOver asks the leader of a group to hand its office to a host, now and then
+// to one that nobody hears. Nobody waits for the answer.
+func (w *fullWorld) handOver(to *simHost) {
+	g := w.groups[w.faultR.n(len(w.groups))]
+	slot := w.leaderOf(g)
+	if slot < 0 || slot == to.slot {
+		return
+	}
+	if w.faultR.permille(300) {
+		w.marks.hit(MarkTransferCutOff)
+		w.makeCut(cutPairs(len(w.hosts), 1<<to.slot, true, true), 0, w.timeouts(1+w.faultR.n(3)))
+	}
+	w.marks.hit(MarkTransferAsked)
+	ended, end := context.WithCancel(context.Background())
+	end()
+	_ = w.hosts[slot].at[g.id-1].handle.Transfer(ended, to.id)
+	g.handedTo = to.id
+}
+
 // leader is the slot of the running leader of the highest term of group 1, or
 // negative.
-func (w *fullWorld) leader() int {
+func (w *fullWorld) leader() int { return w.leaderOf(w.groups[0]) }
+
+func (w *fullWorld) leaderOf(g *simGroup) int {
 	slot, term := -1, uint64(0)
 	for i, h := range w.hosts {
 		if h.rt == nil {
 			continue
 		}
-		if st := h.at[0].handle.Status(); st.Role == raft.Leader && st.Term > term {
+		if st := h.at[g.id-1].handle.Status(); st.Role == raft.Leader && st.Term > term {
 			slot, term = i, st.Term
 		}
 	}
@@ -158,6 +204,10 @@ func (w *fullWorld) hunt(h *simHost, how int32) {
 
 func (w *fullWorld) nextPhase() {
 	w.phase++
+	if w.beyond {
+		w.phase = phaseOver // nothing has to go on
+		w.leaveOpen()
+	}
 	switch w.phase {
 	case phaseHealed:
 		w.healCore()
@@ -165,13 +215,16 @@ func (w *fullWorld) nextPhase() {
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(progressBound) + settling + w.lag()), what: whatPhase})
 	case phaseQuiet:
 		w.checkProgress()
+		w.endTroubles()
 		w.queue.push(occurrence{at: w.now.Add(w.timeouts(convergeBound) + w.lag()), what: whatPhase})
 	case phaseDeath:
 		if !w.killLeader() {
 			w.phase = phaseOver
 		}
 	case phaseOver:
-		w.checkSuccessor()
+		if !w.beyond {
+			w.checkSuccessor()
+		}
 	}
 	w.trace(Event{Kind: EventPhase, Text: w.phase.String()})
 }
@@ -206,9 +259,7 @@ func (w *fullWorld) healCore() {
 	if w.features.quiet {
 		size = n
 	}
-	for bits.OnesCount(w.core) < size {
-		w.core |= 1 << s.n(n)
-	}
+	w.core = w.healthyCore(size)
 	w.healedAt = w.now
 	w.net.mend()
 	w.net.healed()
@@ -239,6 +290,10 @@ func (w *fullWorld) healCore() {
 
 // leaveBroken gives a host outside the core a fault that stays.
 func (w *fullWorld) leaveBroken(h *simHost) {
+	if w.faultR.permille(600) {
+		w.leaveHalfAlive(h)
+		return
+	}
 	s, n := &w.nemesis, len(w.hosts)
 	self := uint(1) << h.slot
 	switch s.n(4) {
@@ -295,18 +350,23 @@ func (w *fullWorld) describe(g *simGroup) string {
 func (w *fullWorld) checkEnd() {
 	total := 0
 	for _, g := range w.groups {
-		w.checkConverged(g)
-		g.checkHistoryOf(&g.history, w.features.keys)
+		if !w.beyond {
+			w.checkConverged(g)
+		}
+		w.checkHistoryOf(g.ledger, &g.history, w.features.keys)
 		w.fullyApplied(g)
 		total += len(g.acknowledged)
 		if g.found != nil && w.found == nil {
 			w.found = g.found
 		}
+		if w.beyond {
+			continue
+		}
 		if len(g.commits) < 5 || len(g.history.ops) < 3 {
 			w.fail(NoProgress, nil, "group %d: only %d entries were applied and %d operations ended", g.id, len(g.commits), len(g.history.ops))
 		}
 	}
-	if total < 5 {
+	if total < 5 && !w.beyond {
 		w.fail(NoProgress, nil, "only %d commands were acknowledged", total)
 	}
 }
@@ -330,7 +390,7 @@ func (w *fullWorld) checkConverged(g *simGroup) {
 			return
 		}
 	}
-	if leaders != 1 {
+	if leaders != 1 && (leaders != 0 || !w.leadsOutside(g)) {
 		w.fail(Liveness, nil, "the core ends with %d leaders of group %d: %s", leaders, g.id, w.describe(g))
 	}
 }

@@ -21,6 +21,8 @@ type fullWorld struct {
 	without  host.Protections
 	// byHand: a script restarts the hosts whose power it has taken.
 	byHand bool
+	// beyond: more disks do harm than the promises allow.
+	beyond bool
 
 	groups  []*simGroup
 	hosts   []*simHost
@@ -30,6 +32,10 @@ type fullWorld struct {
 	turnR   source
 	diskR   source
 	fuseR   source
+	faultR  source
+	tellR   source
+	frames  frameReader
+	local   localReads
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -51,7 +57,10 @@ type fullFeatures struct {
 	syncFailPermille            int
 	diskFull                    bool
 	pebble                      bool
-	snapshots                   snapshotFeatures
+	// lateWord: a shard hears of a sync a while after it, and writes in between.
+	lateWord  bool
+	snapshots snapshotFeatures
+	damage    damageFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -62,7 +71,14 @@ type simGroup struct {
 	// refused are the commands of which a client was told that they are not
 	// done and never will be.
 	refused []uint64
-	halves  struct{ writes, reads int }
+	// handedTo was asked last to take over as leader, until somebody leads.
+	handedTo smr.ReplicaID
+	halves   struct{ writes, reads int }
+	// spoken is what the newest leader has told of its log, by index. maxCommit is
+	// the highest commit index of any replica so far, all of which was on disk on a
+	// quorum.
+	spoken    []spoken
+	maxCommit uint64
 }
 
 func drawFull(seed uint64) fullFeatures {
@@ -89,6 +105,8 @@ func drawFull(seed uint64) fullFeatures {
 	}
 	f.diskFull = s.permille(150)
 	f.snapshots = drawSnapshots(seed)
+	own := fork(seed, 41)
+	f.lateWord = own.permille(500)
 	return f
 }
 
@@ -98,7 +116,18 @@ func drawFull(seed uint64) fullFeatures {
 func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
+	if f.every {
+		x.everyFault()
+	}
 	f.star = f.star && !x.snapshots.on
+	// What only the core world has.
+	f.lossPermille, f.dupPermille, f.syncCutPermille, f.keepPermille, f.batchMax = 0, 0, 0, 0, 1
+	if !x.snapshots.on {
+		f.dropAction(actCompact)
+	}
+	if x.diskFull {
+		f.actions = append(f.actions, actDiskFull)
+	}
 }
 
 // newFullWorld builds the world of a seed.
@@ -106,9 +135,10 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		fuseR: fork(seed, 10),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), tellR: fork(seed, 40), local: newLocalReads(seed),
 	}
 	f := &w.features
+	w.full.damage = drawDamage(seed, o.Beyond)
 	w.full.fit(f)
 	f.electionTimeout = max(f.electionTimeout, 150*time.Millisecond)
 	if f.turnDelayMax == 0 {
@@ -153,6 +183,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		w.hosts = append(w.hosts, h)
 		w.queue.push(occurrence{at: smr.Instant(w.nemesis.between(0, f.delayMax)), what: whatRestart, who: uint8(i)})
 	}
+	w.drawAtlas()
 	for i := range f.clients {
 		w.clients = append(w.clients, &fullClient{client: *newClient(seed, i, f.electionTimeout)})
 		w.queue.push(occurrence{at: smr.Instant(f.electionTimeout), what: whatClient, ref: int32(i)})

@@ -86,6 +86,9 @@ func (r *registers) Lookup(query []byte) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(nil, r.regs[query[0]]), nil
 }
 
+// registerValue is what a Lookup has answered.
+func registerValue(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
 // Digest implements smr.StateMachine.
 func (r *registers) Digest() (applied uint64, digest [16]byte) {
 	binary.LittleEndian.PutUint64(digest[:], r.machine.digest)

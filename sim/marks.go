@@ -81,6 +81,25 @@ const (
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
+	MarkOutsiderCrashes
+	MarkOutsiderPauses
+	MarkOutsiderFlaps
+	MarkOutsiderSyncsFail
+	MarkOutsiderFull
+	MarkOutsiderSlowDisk
+	MarkOutsiderDrifts
+	MarkBitFlip
+	MarkLostBatch
+	MarkStrayBatch
+	MarkDiskThrownAway
+	MarkDamageRefused
+	MarkDamageRead
+	MarkDamageStopped
+	MarkDiskFullLeader
+	MarkDiskFullQuorum
+	MarkTransferAsked
+	MarkTransferCutOff
+	MarkTransferred
 	MarkRest
 	MarkWoken
 	MarkWokenByClient
@@ -91,6 +110,13 @@ const (
 	MarkPulseBack
 	MarkPulseNewLife
 	MarkDeathAtRest
+	MarkDurableAck
+	MarkDurableCommit
+	MarkDurableReturn
+	MarkLateWord
+	MarkSearched
+	MarkSearchUndecided
+	MarkLocalRead
 	markCount
 )
 
@@ -106,8 +132,21 @@ var markNames = [markCount]string{
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
+	"outsider-crashes", "outsider-pauses", "outsider-flaps", "outsider-syncs-fail", "outsider-full", "outsider-slow-disk", "outsider-drifts",
+	"bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+}
+
+// MarkNamed returns the mark of that name.
+func MarkNamed(name string) (Mark, bool) {
+	for m, n := range markNames {
+		if n == name {
+			return Mark(m), true
+		}
+	}
+	return 0, false
 }
 
 func (m Mark) String() string { return markNames[m] }

@@ -28,7 +28,7 @@ var knobs = func() []knob {
 		{"stalls", func(f *features, _ *fullFeatures) bool { return f.stallPermille > 0 }, func(f *features, _ *fullFeatures) { f.stallPermille, f.stallMax = 0, 0 }},
 		{"hunter", func(f *features, _ *fullFeatures) bool { return f.hunter }, func(f *features, _ *fullFeatures) { f.hunter = false }},
 		{"sync-cuts", func(f *features, _ *fullFeatures) bool { return f.syncCutPermille > 0 }, func(f *features, _ *fullFeatures) { f.syncCutPermille = 0 }},
-		{"kept-writes", func(f *features, _ *fullFeatures) bool { return f.keepPermille > 0 }, func(f *features, _ *fullFeatures) { f.keepPermille = 0 }},
+		{"kept-writes", func(f *features, x *fullFeatures) bool { return f.keepPermille+x.keepPercent > 0 }, func(f *features, x *fullFeatures) { f.keepPermille, x.keepPercent = 0, 0 }},
 		{"durable-machine", func(f *features, _ *fullFeatures) bool { return f.durableMachine }, func(f *features, _ *fullFeatures) { f.durableMachine = false }},
 		{"slow-apply", func(f *features, _ *fullFeatures) bool { return f.applyDelayMax > 0 }, func(f *features, _ *fullFeatures) { f.applyDelayMax = 0 }},
 		{"learners", func(f *features, _ *fullFeatures) bool { return f.learners > 0 }, func(f *features, _ *fullFeatures) { f.learners = 0 }},
@@ -47,7 +47,11 @@ var knobs = func() []knob {
 		{"kills", func(_ *features, x *fullFeatures) bool { return x.killPermille > 0 }, func(_ *features, x *fullFeatures) { x.killPermille = 0 }},
 		{"crash-at-operation", func(_ *features, x *fullFeatures) bool { return x.crashOpPermille > 0 }, func(_ *features, x *fullFeatures) { x.crashOpPermille = 0 }},
 		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
-		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(_ *features, x *fullFeatures) { x.diskFull = false }},
+		{"full-disks", func(_ *features, x *fullFeatures) bool { return x.diskFull }, func(f *features, x *fullFeatures) { x.diskFull = false; f.dropAction(actDiskFull) }},
+		{"bit-flips", func(_ *features, x *fullFeatures) bool { return x.damage.flipPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.flipPermille = 0 }},
+		{"lost-writes", func(_ *features, x *fullFeatures) bool { return x.damage.lostPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.lostPermille = 0 }},
+		{"stray-writes", func(_ *features, x *fullFeatures) bool { return x.damage.strayPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.strayPermille = 0 }},
+		{"late-word", func(_ *features, x *fullFeatures) bool { return x.lateWord }, func(_ *features, x *fullFeatures) { x.lateWord = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
@@ -59,13 +63,7 @@ var knobs = func() []knob {
 		ks = append(ks, knob{name,
 			func(f *features, _ *fullFeatures) bool { return slices.Contains(f.actions, act) },
 			func(f *features, _ *fullFeatures) {
-				kept := f.actions[:0]
-				for _, other := range f.actions {
-					if other != act {
-						kept = append(kept, other)
-					}
-				}
-				f.actions = kept
+				f.dropAction(act)
 				if act == actCompact {
 					f.compaction = false
 				}
@@ -74,12 +72,42 @@ var knobs = func() []knob {
 	return ks
 }()
 
-// FeatureNames lists what Options.Only can name.
-func FeatureNames() (names []string) {
+// only says of which world alone a feature is.
+var only = map[string]Mode{
+	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
+	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
+	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
+	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
+}
+
+// needs says without which other feature one does nothing, in that world.
+var needs = [...]map[string]string{
+	Core: {"kept-writes": "crash"},
+	Full: {"kept-writes": "crash-at-operation", "kills": "crash", "bit-flips": "crash", "compact": "snapshots", "apply-stalls": "snapshots", "snapshot-crashes": "snapshots"},
+}
+
+// FeatureNames lists what Options.Only can name in the worlds of these modes.
+func FeatureNames(modes ...Mode) (names []string) {
 	for i := range knobs {
-		names = append(names, knobs[i].name)
+		if mode, one := only[knobs[i].name]; !one || slices.Contains(modes, mode) {
+			names = append(names, knobs[i].name)
+		}
 	}
 	return names
+}
+
+// wanted is what Only names, and what that needs.
+func (o *Options) wanted() ([]string, error) {
+	has, names := FeatureNames(o.Mode), slices.Clone(o.Only)
+	for _, name := range o.Only {
+		if name != "none" && !slices.Contains(has, name) {
+			return nil, fmt.Errorf("the %v world has no feature %q; it has %v", o.Mode, name, has)
+		}
+		if need := needs[o.Mode][name]; need != "" {
+			names = append(names, need)
+		}
+	}
+	return names, nil
 }
 
 // limit leaves out what the options leave out. x is empty in the core world.
@@ -93,13 +121,12 @@ func (o *Options) limit(f *features, x *fullFeatures) error {
 	if o.Only == nil {
 		return nil
 	}
-	for _, name := range o.Only {
-		if name != "none" && !slices.Contains(FeatureNames(), name) {
-			return fmt.Errorf("no feature is called %q; there are %v", name, FeatureNames())
-		}
+	wanted, err := o.wanted()
+	if err != nil {
+		return err
 	}
 	for i := range knobs {
-		if k := &knobs[i]; !slices.Contains(o.Only, k.name) {
+		if k := &knobs[i]; !slices.Contains(wanted, k.name) {
 			k.off(f, x)
 		}
 	}
@@ -111,6 +138,7 @@ func drawn(seed uint64, o *Options) (names []string, clients, chaos int, err err
 	f, x := drawFeatures(seed, o), fullFeatures{groups: 1}
 	if o.Mode == Full {
 		x = drawFull(seed)
+		x.damage = drawDamage(seed, o.Beyond)
 		x.fit(&f)
 	}
 	if err := o.limit(&f, &x); err != nil {

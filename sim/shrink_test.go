@@ -3,7 +3,9 @@ package sim
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,30 +45,60 @@ func TestShrink(t *testing.T) {
 	}
 }
 
-// Every feature can be left out alone, in both worlds, and is gone then.
+// Every feature can be left out alone, in both worlds, and is gone then; and each
+// changes what happens: one that does nothing would be offered as a cause.
 func TestOnly(t *testing.T) {
 	for _, mode := range []Mode{Core, Full} {
-		seen := map[string]bool{}
+		seen, does := map[string]bool{}, map[string]bool{}
 		for seed := uint64(1); seed < 200; seed++ {
 			names, _, _, err := drawn(seed, &Options{Mode: mode})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, n := range names {
+				if !does[n] {
+					does[n] = changes(t, seed, mode, n)
+				}
 				if seen[n] {
 					continue
 				}
 				seen[n] = true
 				left, _, _, err := drawn(seed, &Options{Mode: mode, Only: []string{n}})
+				need := needs[mode][n]
+				left = slices.DeleteFunc(left, func(l string) bool { return l == need && l != n })
 				if err != nil || len(left) != 1 || left[0] != n {
 					t.Errorf("%v seed %d: only %s leaves %v, %v", mode, seed, n, left, err)
 				}
 			}
 		}
-		for _, n := range FeatureNames() {
-			if mode == Full && n != "learners" && !seen[n] {
-				t.Errorf("no seed of whole hosts has %s", n)
+		for _, n := range FeatureNames(mode) {
+			if !seen[n] {
+				t.Errorf("no seed of the %v world has %s", mode, n)
+			} else if !does[n] {
+				t.Errorf("%s changes nothing in the %v world", n, mode)
 			}
 		}
 	}
+	for mode, n := range map[Mode]string{Full: "loss", Core: "pebble"} {
+		if _, err := RunSeed(1, Options{Mode: mode, Only: []string{n}}); !errors.Is(err, ErrOptions) {
+			t.Errorf("the %v world has no %s: %v", mode, n, err)
+		}
+	}
+}
+
+// changes reports whether a seed goes another way with a feature than without.
+func changes(t *testing.T, seed uint64, mode Mode, name string) bool {
+	t.Helper()
+	digest := func(only ...string) uint64 {
+		r, err := RunSeed(seed, Options{Mode: mode, Only: only, Chaos: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Digest
+	}
+	base := []string{"none"}
+	if need := needs[mode][name]; need != "" {
+		base = append(base, need)
+	}
+	return digest(base...) != digest(append(base, name)...)
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/raft"
@@ -56,6 +57,8 @@ type features struct {
 	// is the only one that can lead, and whose log may be an old one
 	// (constrained election).
 	star bool
+	// every: all faults take part (Options.EveryFault).
+	every bool
 }
 
 // drawFeatures draws a seed's features for the core world.
@@ -105,6 +108,9 @@ func drawFeatures(seed uint64, o *Options) features {
 	f.drawRest(&own)
 	own = fork(seed, 12)
 	f.eager = own.permille(300)
+	if o.EveryFault {
+		f.everyFault()
+	}
 	if o.Quiet {
 		f.quieten()
 	}
@@ -182,6 +188,9 @@ const (
 	actCompact
 	actTransfer
 	actionCount
+
+	// actDiskFull is of whole hosts alone (full-disks).
+	actDiskFull = actionCount
 )
 
 func (f *features) drawActions(s *source) {
@@ -226,13 +235,12 @@ func (f *features) chaseLeaders(s *source) {
 func (f *features) drawStar(s *source) {
 	f.star, f.compaction, f.durableMachine = true, false, false
 	f.replicas = pick(s, 4, 5, 5, 5)
-	kept := f.actions[:0]
-	for _, a := range f.actions {
-		if a != actCompact {
-			kept = append(kept, a)
-		}
-	}
-	f.actions = append(kept, actCutShape)
+	f.dropAction(actCompact)
+	f.actions = append(f.actions, actCutShape)
+}
+
+func (f *features) dropAction(a action) {
+	f.actions = slices.DeleteFunc(f.actions, func(other action) bool { return other == a })
 }
 
 // quieten takes every fault out: what is left must simply work.
