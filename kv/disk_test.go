@@ -3,7 +3,9 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -189,27 +191,24 @@ func TestDamagedTable(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	table := ""
-	names, err := mem.List("kv")
+	if sum, err := Check(ctx, cfg, nil); err != nil || sum.Keys != 40 || sum.Applied != 40 {
+		t.Fatalf("before the damage: %+v, %v", sum, err)
+	}
+	table := flipTable(t, mem, "kv", 20<<10)
+	var done, total int64
+	before := mem.Crash(nil, 100)
+	if _, err := Check(ctx, cfg, func(d, n int64) { done, total = d, n }); !errors.Is(err, smr.ErrCorrupt) || !strings.Contains(err.Error(), table) {
+		t.Errorf("check says %v", err)
+	}
+	if done != total || total < 40*32<<10 {
+		t.Errorf("checked %d of %d bytes", done, total)
+	}
+	was, err := before.List("kv")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, ".sst") {
-			table = mem.PathJoin("kv", name)
-		}
-	}
-	f, err := mem.OpenReadWrite(table, pebblevfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], 20<<10); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 4
-	if _, err := f.WriteAt(b[:], 20<<10); err != nil {
-		t.Fatal(err)
+	if is, err := mem.List("kv"); err != nil || !slices.Equal(was, is) {
+		t.Errorf("check has changed the directory from %v to %v, %v", was, is, err)
 	}
 	told := make(chan error, 1)
 	cfg.Failed = func(err error) { told <- err }
@@ -226,5 +225,55 @@ func TestDamagedTable(t *testing.T) {
 	}
 	if err := s.Apply(nil); !errors.Is(err, smr.ErrCorrupt) || !strings.Contains(err.Error(), table) {
 		t.Errorf("apply: %v", err)
+	}
+}
+
+// flipTable changes a bit at an offset of the last table in dir, and names it.
+func flipTable(t *testing.T, fs ourvfs.FS, dir string, at int64) (table string) {
+	t.Helper()
+	names, err := fs.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			table = fs.PathJoin(dir, name)
+		}
+	}
+	f, err := fs.OpenReadWrite(table, pebblevfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 4
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// What is checked is the newest state, under whatever name, and that there is one.
+func TestCheckFindsTheState(t *testing.T) {
+	cfg := testConfig(ourvfs.NewMem())
+	if _, err := Check(ctx, cfg, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a store: %v", err)
+	}
+	s, _ := openStore(t, cfg)
+	donor := filled(t, testConfig(ourvfs.NewMem()), 200)
+	if err := bring(t, donor, s, 1<<10); err != nil {
+		t.Fatal(err)
+	}
+	at, digest := s.Digest()
+	crashed := cfg
+	crashed.FS = cfg.FS.(*ourvfs.Mem).Crash(nil, 0)
+	if sum, err := Check(ctx, crashed, nil); err != nil || sum.Applied != at || sum.Digest != digest {
+		t.Errorf("%+v, %v; the store is at %d with %x", sum, err, at, digest)
+	}
+	crashed.Group++
+	if _, err := Check(ctx, crashed, nil); !errors.Is(err, ErrForeignStore) {
+		t.Errorf("of another group: %v", err)
 	}
 }

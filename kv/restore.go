@@ -226,15 +226,12 @@ func restoredDir(dir string, generation uint64) string {
 	return fmt.Sprintf("%s%s%d", dir, dirRestored, generation)
 }
 
-// settleDir gives the state of a store that is not open the store's name, and
-// removes all others. A crash at any step leaves the same to do.
-func settleDir(fsys vfs.FS, dir string) error {
-	parent := fsys.PathDir(dir)
-	names, err := fsys.List(parent)
+// generations are the numbers of the restored states, ascending.
+func generations(fsys vfs.FS, dir string) (found []uint64, err error) {
+	names, err := fsys.List(fsys.PathDir(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
-	var found []uint64
 	for _, name := range names {
 		text, ok := strings.CutPrefix(name, fsys.PathBase(dir)+dirRestored)
 		if n, err := strconv.ParseUint(text, 10, 64); ok && err == nil {
@@ -242,6 +239,17 @@ func settleDir(fsys vfs.FS, dir string) error {
 		}
 	}
 	slices.Sort(found)
+	return found, nil
+}
+
+// settleDir gives the state of a store that is not open the store's name, and
+// removes all others. A crash at any step leaves the same to do.
+func settleDir(fsys vfs.FS, dir string) error {
+	parent := fsys.PathDir(dir)
+	found, err := generations(fsys, dir)
+	if err != nil {
+		return err
+	}
 	if err := removeAll(fsys, dir+dirRestoring); err != nil || len(found) == 0 {
 		return err
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -204,6 +205,9 @@ func (r pebbleRestoration) Commit() error {
 		return err
 	}
 	r.p.look()
+	if err := r.p.Store.Verify(context.Background()); err != nil {
+		r.p.seat.group.fail(StateMachineSafety, nil, "a restored store: %v", err)
+	}
 	r.p.restored(r.p.applied, r.p.digest)
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,8 @@ the snapshots. DIR is a member's data directory, or a directory of several, such
 quorate-data.
 
 Nothing is changed. Stop the member first: the log of one that runs looks as if
-a write had been cut short at its end. The key-value store below kv/ verifies its
-own blocks whenever it reads them; it is not read here.
+a write had been cut short at its end. The key-value store below kv/ is read whole:
+every block of its files, every key, and the history.
 
 Exit codes: 0 all is well, 1 damage was found, 3 a directory cannot be read or
 holds nothing of quorate's.`,
@@ -34,7 +35,7 @@ holds nothing of quorate's.`,
 		Args:    usageErrors(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return eachMember(vfs.OS(), args, func(dir string) error {
-				return checkMember(vfs.OS(), dir, cmd.OutOrStdout())
+				return checkMember(cmd.Context(), vfs.OS(), dir, cmd.OutOrStdout())
 			})
 		},
 	}
@@ -112,7 +113,7 @@ func (g *groupState) follow(r *wal.RecordInfo) {
 }
 
 // checkMember verifies one data directory.
-func checkMember(fs vfs.FS, dir string, out io.Writer) error {
+func checkMember(ctx context.Context, fs vfs.FS, dir string, out io.Writer) error {
 	fmt.Fprintf(out, "%s\n", dir)
 	id, err := datadir.Read(fs, dir)
 	if err != nil {
@@ -138,7 +139,7 @@ func checkMember(fs vfs.FS, dir string, out io.Writer) error {
 	for _, shard := range shards {
 		errs = append(errs, checkShard(fs, shard, id, out))
 	}
-	errs = append(errs, checkImages(fs, dir, out))
+	errs = append(errs, checkStore(ctx, fs, dir, out), checkImages(fs, dir, out))
 	return errors.Join(errs...)
 }
 

@@ -83,7 +83,8 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log 
 	if err := r.dir.LogMade(); err != nil {
 		return nil, err
 	}
-	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: keysGroup, Logger: log})
+	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: keysGroup, Logger: log,
+		Failed: func(err error) { r.fail(fmt.Errorf("this member cannot go on: %w", err)) }})
 	if r.group, err = r.host.StartGroup(host.GroupConfig{ID: keysGroup, Members: r.voters(), Machine: store}); err != nil {
 		return nil, damagedIn(s.DataDir, err)
 	}
