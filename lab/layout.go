@@ -148,16 +148,19 @@ func (l *layout) texts(r *row, it *Item) {
 	}
 }
 
-// wrap cuts text into lines of at most n characters, at spaces where it can.
+// wrap cuts text into lines of at most n characters, at spaces where it can. Lines
+// but the first are indented, so n is more than the indent.
 func wrap(text string, n int) []string {
+	const indent = "  "
 	var lines []string
-	for len([]rune(text)) > n {
+	for begin := 0; len([]rune(text)) > n; begin = len(indent) {
+		// A space before begin is the indent's: to cut there would take nothing off.
 		cut := strings.LastIndexByte(string([]rune(text)[:n+1]), ' ')
-		if cut <= 0 {
+		if cut <= begin {
 			cut = len(string([]rune(text)[:n]))
 		}
 		lines = append(lines, text[:cut])
-		text = "  " + strings.TrimLeft(text[cut:], " ")
+		text = indent + strings.TrimLeft(text[cut:], " ")
 	}
 	return append(lines, text)
 }

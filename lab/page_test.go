@@ -48,6 +48,34 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
+// Words longer than a line are cut; nothing is lost, and no line is too long.
+func TestWrap(t *testing.T) {
+	for _, text := range []string{
+		"", "short", "one two three four", strings.Repeat("x", 35), "a " + strings.Repeat("y→", 30) + " b",
+		strings.Repeat("word ", 20), "  indented " + strings.Repeat("z", 40),
+	} {
+		joined := ""
+		for _, l := range wrap(text, 10) {
+			if len([]rune(l)) > 10 {
+				t.Errorf("%q: the line %q is too long", text, l)
+			}
+			joined += l
+		}
+		if plain := strings.NewReplacer(" ", ""); plain.Replace(joined) != plain.Replace(text) {
+			t.Errorf("%q became %q", text, joined)
+		}
+	}
+}
+
+// A page without logs and messages says that they are left out.
+func TestPageOfSwarmSaysWhatIsLeftOut(t *testing.T) {
+	for name, want := range map[string]bool{"properties": true, "fallacies": true, "figure-8": false} {
+		if said := bytes.Contains(pageOf(t, name), []byte("The messages and logs of a swarm are left out")); said != want {
+			t.Errorf("%s: says so: %v", name, said)
+		}
+	}
+}
+
 // The same scenario gives the same page: a run is decided by its file alone.
 func TestPageIsRepeatable(t *testing.T) {
 	for _, name := range []string{"figure-8", "split-brain", "forwarding-retry", "snapshot-transfer"} {
@@ -107,6 +135,7 @@ func TestPageInBrowser(t *testing.T) {
 		without []string
 	}{
 		{"figure-8", nil}, {"figure-8", []string{"own-term-commit"}}, {"follower-repair", []string{"conflict-hint"}}, {"split-brain", nil}, {"snapshot-transfer", nil},
+		{"properties", nil}, {"fallacies", nil},
 	} {
 		file := filepath.Join(t.TempDir(), "page.html")
 		if err := os.WriteFile(file, pageOf(t, c.name, c.without...), 0o600); err != nil {
