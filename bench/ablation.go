@@ -26,6 +26,9 @@ var arms = []arm{
 	{"prepared segments", "the log's files grow as they are appended to: nothing is reserved, zeroed or recycled", func() (host.Protections, error) {
 		return host.Protections{Prepared: true}, nil
 	}},
+	{"direct writes", "the log is written through the page cache, not past it", func() (host.Protections, error) {
+		return host.Protections{DirectWrites: true}, nil
+	}},
 	{"syncs", "the log is written and not synced, which loses data in a power cut: not a setting, but what the disk costs", func() (host.Protections, error) {
 		return host.Protections{Sync: true}, nil
 	}},

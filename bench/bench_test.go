@@ -72,7 +72,7 @@ func TestMeasure(t *testing.T) {
 }
 
 func TestSelectSystems(t *testing.T) {
-	for peers, want := range map[string]int{"all": len(systems), "limits": 3, "quorate,etcdraft": 2, "quorate,limits": 4} {
+	for peers, want := range map[string]int{"all": len(systems), "limits": 4, "quorate,etcdraft": 2, "quorate,limits": 5} {
 		if got, err := selectSystems(peers); err != nil || len(got) != want {
 			t.Errorf("%s: %v, %v", peers, got, err)
 		}

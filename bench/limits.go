@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/quorate/quorate/vfs"
 )
 
 // ticket waits for one operation.
@@ -37,7 +39,10 @@ type limitDisk struct {
 type disk struct {
 	limit *limitDisk
 	file  *os.File
-	at    int64
+	// direct: what is written goes past the page cache, in whole sectors; nil: not.
+	direct  vfs.Direct
+	at      int64
+	sectors []byte
 
 	mu      sync.Mutex
 	work    sync.Cond
@@ -50,11 +55,11 @@ type disk struct {
 // diskFileBytes is the size of the file, which is written over and over.
 const diskFileBytes = 64 << 20
 
-func startLimitDisk(n int) func(setup) (system, error) {
+func startLimitDisk(n int, direct bool) func(setup) (system, error) {
 	return func(s setup) (system, error) {
 		l := &limitDisk{quorum: n/2 + 1}
 		for i := range n {
-			d, err := newDisk(l, filepath.Join(s.dir, fmt.Sprintf("file%d", i)))
+			d, err := newDisk(l, filepath.Join(s.dir, fmt.Sprintf("file%d", i)), direct)
 			if err != nil {
 				return nil, errors.Join(err, l.Close())
 			}
@@ -64,7 +69,7 @@ func startLimitDisk(n int) func(setup) (system, error) {
 	}
 }
 
-func newDisk(l *limitDisk, name string) (*disk, error) {
+func newDisk(l *limitDisk, name string, direct bool) (*disk, error) {
 	f, err := os.Create(name)
 	if err != nil {
 		return nil, err
@@ -79,6 +84,11 @@ func newDisk(l *limitDisk, name string) (*disk, error) {
 		return nil, err
 	}
 	d := &disk{limit: l, file: f, ended: make(chan error, 1)}
+	if direct {
+		if d.direct, err = vfs.OpenDirect(vfs.OS(), name); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
 	d.work.L = &d.mu
 	go func() { d.ended <- d.run() }()
 	return d, nil
@@ -128,19 +138,41 @@ func (d *disk) run() error {
 		buf, d.buf = d.buf, buf[:0]
 		waiting, d.waiting = d.waiting, waiting[:0]
 		d.mu.Unlock()
-		if d.at+int64(len(buf)) > diskFileBytes {
-			d.at = 0
-		}
-		if _, err := d.file.WriteAt(buf, d.at); err != nil {
+		if err := d.write(buf); err != nil {
 			return err
 		}
-		d.at += int64(len(buf))
 		if err := syscall.Fdatasync(int(d.file.Fd())); err != nil {
 			return err
 		}
 		d.limit.synced(waiting)
 	}
 }
+
+// write writes b after what was written before.
+func (d *disk) write(b []byte) error {
+	size := len(b)
+	if d.direct != nil {
+		size = (size + vfs.SectorBytes - 1) / vfs.SectorBytes * vfs.SectorBytes
+	}
+	if d.at+int64(size) > diskFileBytes {
+		d.at = 0
+	}
+	at := d.at
+	d.at += int64(size)
+	if d.direct == nil {
+		_, err := d.file.WriteAt(b, at)
+		return err
+	}
+	if len(d.sectors) < size {
+		d.sectors = make([]byte, max(2*size, alignedBytes))
+	}
+	clear(d.sectors[copy(d.sectors, b):size])
+	_, err := d.direct.WriteAt(d.sectors[:size], at)
+	return err
+}
+
+// alignedBytes of memory are aligned to pages by Go's allocator.
+const alignedBytes = 64 << 10
 
 // synced completes the tickets that a majority of the disks has now.
 func (l *limitDisk) synced(ts []*ticket) {

@@ -76,18 +76,19 @@ const limitName = "limit-3disks"
 
 // systems are all there are.
 var systems = map[string]systemKind{
-	"hashicorp":  {startHashicorp, true, 1, 9, true},
-	"etcdraft":   {startEtcdRaft, true, 1, 9, true},
-	"dragonboat": {startDragonboat, true, 1 << 20, 9, true},
-	"quorate":    {startQuorate, false, 1 << 20, 9, true},
-	"limit-disk": {startLimitDisk(1), false, 1, replicas, false},
-	limitName:    {startLimitDisk(replicas), false, 1, replicas, false},
-	"limit-tcp":  {startLimitTCP, false, 1, replicas, false},
+	"hashicorp":     {startHashicorp, true, 1, 9, true},
+	"etcdraft":      {startEtcdRaft, true, 1, 9, true},
+	"dragonboat":    {startDragonboat, true, 1 << 20, 9, true},
+	"quorate":       {startQuorate, false, 1 << 20, 9, true},
+	"limit-disk":    {startLimitDisk(1, false), false, 1, replicas, false},
+	limitName:       {startLimitDisk(replicas, false), false, 1, replicas, false},
+	"limit-3direct": {startLimitDisk(replicas, true), false, 1, replicas, false},
+	"limit-tcp":     {startLimitTCP, false, 1, replicas, false},
 }
 
 // systemNames are in the order in which the systems take their turns.
 func systemNames() []string {
-	order := []string{"hashicorp", "etcdraft", "dragonboat", "quorate", "limit-disk", limitName, "limit-tcp"}
+	order := []string{"hashicorp", "etcdraft", "dragonboat", "quorate", "limit-disk", limitName, "limit-3direct", "limit-tcp"}
 	for name := range systems {
 		if !slices.Contains(order, name) {
 			panic("no place in the order for " + name)

@@ -25,8 +25,9 @@ const refusalTimeout = 10 * time.Second
 
 // Exit codes, from the command's documentation.
 const (
-	exitUsage = 2 // "wrong flags, settings or arguments: nothing was started"
-	exitStart = 3 // "could not start: the data directory or an address cannot be used"
+	exitFailed = 1 // "failed while running; check: damage was found"
+	exitUsage  = 2 // "wrong flags, settings or arguments: nothing was started"
+	exitStart  = 3 // "could not start: the data directory or an address cannot be used"
 )
 
 // refused runs quorate, which must end in time with the exit code, and say all
@@ -156,11 +157,11 @@ func TestBadInputDataDir(t *testing.T) {
 			refused(t, exitStart, append(words, dir), serveArgs(t, "--data-dir", dir)...)
 		})
 	}
-	bad("is a file", nil, func(t *testing.T, dir string) string {
+	bad("is a file", []string{"not a directory", "--data-dir"}, func(t *testing.T, dir string) string {
 		writeFile(t, filepath.Join(dir, "file"), "")
 		return filepath.Join(dir, "file")
 	})
-	bad("below a file", nil, func(t *testing.T, dir string) string {
+	bad("below a file", []string{"not a directory", "--data-dir"}, func(t *testing.T, dir string) string {
 		writeFile(t, filepath.Join(dir, "file"), "")
 		return filepath.Join(dir, "file", "data")
 	})
@@ -189,6 +190,32 @@ func TestBadInputDataDir(t *testing.T) {
 		flipIdentity(t, m.dataDir)
 		refused(t, exitStart, []string{m.dataDir, "damaged"}, m.args...)
 	})
+	// "A member that has lost its data must not come back under its old URL: it may
+	// have voted and acknowledged what it no longer knows."
+	for name, lost := range map[string]string{"log lost": "wal", "segments lost": "wal/shard-000/*.wal"} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, quorate, 1)
+			m := c.members[0]
+			ctx, cancel := context.WithTimeout(context.Background(), refusalTimeout)
+			defer cancel()
+			if _, err := newClient(t, m.endpoint()).Put(ctx, "promised", "to be kept"); err != nil {
+				t.Fatal(err)
+			}
+			m.proc.kill()
+			paths, err := filepath.Glob(filepath.Join(m.dataDir, lost))
+			if err != nil || len(paths) == 0 {
+				t.Fatalf("%s: %v, %v", lost, paths, err)
+			}
+			for _, path := range paths {
+				if err := os.RemoveAll(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refused(t, exitFailed, []string{m.dataDir, "the log is missing"}, "check", m.dataDir)
+			refused(t, exitStart, []string{m.dataDir, "damaged", "the log is missing", "put a whole copy"}, m.args...)
+			refused(t, exitStart, []string{"the log is missing"}, m.args...) // nor at the second try
+		})
+	}
 	t.Run("unreadable", func(t *testing.T) {
 		if os.Geteuid() == 0 {
 			t.Skip("root reads everything")

@@ -25,6 +25,9 @@ type flavour struct {
 	extra  []string // after them
 	// endsBySignal: SIGTERM ends it cleanly, but as the signal would.
 	endsBySignal bool
+	// gapMax bounds the time without an acknowledged write after a kill; zero: it is
+	// not asserted.
+	gapMax time.Duration
 }
 
 var (
@@ -47,6 +50,7 @@ var (
 		name:   "quorate",
 		binary: func() (string, error) { return binaries.subject() },
 		prefix: []string{"serve"},
+		gapMax: time.Second,
 	}
 )
 

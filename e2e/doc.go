@@ -16,6 +16,7 @@
 //	TestConformance...  the same requests to both, answers compared field by field
 //	TestRandom...       the same random requests to both
 //	TestFailover...     processes are killed under load, no acknowledged write is lost
+//	TestBusy            what is more than the queues hold is refused, and not done
 //	TestSnapshotCatchUp a member is brought up by a snapshot while it is killed
 //	TestBackup          save and restore
 //	TestEtcdctl...      a session with the command line client

@@ -159,8 +159,8 @@ func runFailover(t *testing.T, f flavour) {
 		if k.leader {
 			role = "leader"
 		}
-		t.Logf("%s: %s %s killed: longest gap between acknowledged writes %v",
-			f.name, role, k.victim, longestGap(writes, k.at, k.until).Round(time.Millisecond))
+		gap := longestGap(writes, k.at, k.until)
+		f.checkGap(t, role+" "+k.victim+" killed", gap)
 	}
 	t.Logf("%s: %d writes acknowledged in %v, %d with an error", f.name, len(writes), took.Round(time.Millisecond), l.unknown.Load())
 	c.verifyWrites(t, writes)
@@ -178,6 +178,15 @@ func runFailover(t *testing.T, f flavour) {
 	}
 	c.verifyWrites(t, writes)
 	c.verifyHashes(t, writes)
+}
+
+// checkGap says how long nobody was served, and holds it to f's bound.
+func (f *flavour) checkGap(t testing.TB, event string, gap time.Duration) {
+	t.Helper()
+	t.Logf("%s: %s: longest gap between acknowledged writes %v", f.name, event, gap.Round(time.Millisecond))
+	if f.gapMax != 0 && gap >= f.gapMax {
+		t.Errorf("%s: %s: no write was acknowledged for %v, want less than %v", f.name, event, gap, f.gapMax)
+	}
 }
 
 // awaitMore waits until n more writes are acknowledged.
@@ -318,8 +327,8 @@ func runCleanStop(t *testing.T, f flavour) {
 	c.awaitReady(t, m, 30*time.Second)
 	until := time.Now()
 	writes := l.end()
-	t.Logf("%s: leader stopped by SIGTERM: longest gap between acknowledged writes %v, %d writes acknowledged, %d with an error",
-		f.name, longestGap(writes, from, until).Round(time.Millisecond), len(writes), l.unknown.Load())
+	f.checkGap(t, "leader stopped by SIGTERM", longestGap(writes, from, until))
+	t.Logf("%s: %d writes acknowledged, %d with an error", f.name, len(writes), l.unknown.Load())
 	c.verifyWrites(t, writes)
 	c.verifyHashes(t, writes)
 }

@@ -49,8 +49,9 @@ type catchUp struct {
 func TestSnapshotCatchUp(t *testing.T) {
 	mib := envInt(t, "E2E_SNAPSHOT_MIB", 80)
 	f := quorate
-	// The transfer alone takes about five seconds, or ten if it is large.
-	f.extra = []string{"--snapshot-bandwidth", fmt.Sprint(max(mib/5, min(mib, 1024)/10) << 20)}
+	// The transfer alone takes ten seconds, of which the last kill leaves more than
+	// half: this process may be kept from looking for that long.
+	f.extra = []string{"--snapshot-bandwidth", fmt.Sprint(max(mib/10, 1) << 20)}
 	c := &catchUp{cluster: newCluster(t, f, 3)}
 	o := startOverwriter(t, c.endpoints(), strings.Repeat("o", 128))
 	o.awaitMore(t, 5000)
@@ -142,31 +143,22 @@ func (c *catchUp) killOver(t testing.TB) (bytes int64) {
 	t.Helper()
 	for n := range catchUpKills {
 		var sender *member
-		whole := false
 		eventually(t, 2*time.Minute, fmt.Sprintf("the image comes in up to kill %d", n+1), func() error {
 			part, have := c.arriving()
 			if part == "" {
-				if whole = len(images(c.victim, ".snap")) > 0; whole {
-					return nil
+				if len(images(c.victim, ".snap")) > 0 {
+					t.Fatalf("the image was whole before kill %d of %d; this machine is too slow, or sending is not throttled", n+1, catchUpKills)
 				}
 				return fmt.Errorf("nothing comes in")
 			}
 			if sender, bytes = c.holder(part); sender == nil {
 				return fmt.Errorf("nobody has image %s", part)
 			}
-			if goal := bytes * int64(n+1) / (catchUpKills + 3); have < goal {
+			if goal := bytes * int64(n+1) / (catchUpKills + 7); have < goal {
 				return fmt.Errorf("%d bytes of %d are there", have, goal)
 			}
 			return nil
 		})
-		if whole {
-			// This process has slept: a machine that is that slow proves less.
-			t.Logf("the image was whole before kill %d", n+1)
-			if n < 2 {
-				t.Error("neither side was killed in the middle")
-			}
-			return bytes
-		}
 		m, role := c.victim, "receives"
 		if n%2 == 1 {
 			m, role = sender, "sends"

@@ -16,8 +16,8 @@ type clusterService struct {
 // is linearizable, as of now.
 func (c *clusterService) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
 	if r.Linearizable {
-		if err := c.barrier(ctx); err != nil {
-			return nil, err
+		if err := c.cfg.MembersBarrier(c.bounded(ctx)); err != nil {
+			return nil, groupError(err)
 		}
 	}
 	members := c.cfg.Members()

@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -18,9 +19,15 @@ import (
 // and what is malformed, have one meaning and one error text.
 //
 // What it writes is byte for byte what gRPC's codec writes.
-type codec struct{ encoding.CodecV2 }
+type codec struct {
+	encoding.CodecV2
+	traffic *traffic
+}
 
-func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
+// traffic counts the bytes of messages.
+type traffic struct{ received, sent atomic.Uint64 }
+
+func newCodec(t *traffic) codec { return codec{encoding.GetCodecV2("proto"), t} }
 
 // The wire types of protocol buffers.
 const (
@@ -34,15 +41,21 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	case *pb.PutResponse:
 		if m != nil {
 			size := putResponseSize(m)
+			c.traffic.sent.Add(uint64(size))
 			return filled(size, func(b []byte) []byte { return appendPutResponse(b, m) }), nil
 		}
 	case *pb.RangeResponse:
 		if m != nil {
 			size := rangeResponseSize(m)
+			c.traffic.sent.Add(uint64(size))
 			return filled(size, func(b []byte) []byte { return appendRangeResponse(b, m) }), nil
 		}
 	}
-	return c.CodecV2.Marshal(v)
+	b, err := c.CodecV2.Marshal(v)
+	if err == nil {
+		c.traffic.sent.Add(uint64(b.Len()))
+	}
+	return b, err
 }
 
 // filled returns size bytes that fill appends, in memory of gRPC's pool where
@@ -59,6 +72,7 @@ func filled(size int, fill func(b []byte) []byte) mem.BufferSlice {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	c.traffic.received.Add(uint64(data.Len()))
 	switch m := v.(type) {
 	case *pb.PutRequest:
 		buf := data.MaterializeToBuffer(mem.DefaultBufferPool())

@@ -21,7 +21,7 @@ func checkDecode(t *testing.T, b []byte) {
 		ours, theirs := two[0], two[1]
 		// In two pieces, as messages arrive.
 		in := mem.BufferSlice{mem.SliceBuffer(b[:len(b)/2]), mem.SliceBuffer(b[len(b)/2:])}
-		errOurs, errTheirs := newCodec().Unmarshal(in, ours), newCodec().CodecV2.Unmarshal(in, theirs)
+		errOurs, errTheirs := newCodec(new(traffic)).Unmarshal(in, ours), newCodec(new(traffic)).CodecV2.Unmarshal(in, theirs)
 		if fmt.Sprint(errOurs) != fmt.Sprint(errTheirs) {
 			t.Fatalf("%x as %T: %v, gRPC says %v", b, ours, errOurs, errTheirs)
 		}
@@ -40,8 +40,8 @@ func checkDecode(t *testing.T, b []byte) {
 				t.Fatalf("%x: %v, want %v", b, got, want)
 			}
 		}
-		again, err := newCodec().CodecV2.Marshal(ours)
-		want, err2 := newCodec().CodecV2.Marshal(theirs)
+		again, err := newCodec(new(traffic)).CodecV2.Marshal(ours)
+		want, err2 := newCodec(new(traffic)).CodecV2.Marshal(theirs)
 		if err != nil || err2 != nil || !bytes.Equal(again.Materialize(), want.Materialize()) {
 			t.Fatalf("%x: %x, want %x (%v, %v)", b, again.Materialize(), want.Materialize(), err, err2)
 		}
@@ -51,7 +51,7 @@ func checkDecode(t *testing.T, b []byte) {
 // encoded is a message as gRPC's codec writes it.
 func encoded(t testing.TB, v any) []byte {
 	t.Helper()
-	b, err := newCodec().CodecV2.Marshal(v)
+	b, err := newCodec(new(traffic)).CodecV2.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestCodecEncodes(t *testing.T) {
 	keyValue := func() *mvccpb.KeyValue {
 		return &mvccpb.KeyValue{Key: text(), Value: text(), CreateRevision: number(), ModRevision: number(), Version: number(), Lease: number()}
 	}
-	c := newCodec()
+	c := newCodec(new(traffic))
 	for range 3000 {
 		put := &pb.PutResponse{Header: header()}
 		if r.IntN(2) == 0 {
@@ -148,7 +148,7 @@ func TestCodecEncodes(t *testing.T) {
 }
 
 func TestCodecAllocations(t *testing.T) {
-	c := newCodec()
+	c := newCodec(new(traffic))
 	put := encoded(t, &pb.PutRequest{Key: []byte("a key of 16 byte"), Value: make([]byte, 16)})
 	in := mem.BufferSlice{mem.SliceBuffer(put)}
 	var request pb.PutRequest
@@ -170,7 +170,7 @@ func BenchmarkCodec(b *testing.B) {
 	for name, c := range map[string]interface {
 		Marshal(any) (mem.BufferSlice, error)
 		Unmarshal(mem.BufferSlice, any) error
-	}{"quorate": newCodec(), "grpc": newCodec().CodecV2} {
+	}{"quorate": newCodec(new(traffic)), "grpc": newCodec(new(traffic)).CodecV2} {
 		b.Run(name+"/put", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -11,8 +11,8 @@
 //
 // # A request's way
 //
-// A write is checked in etcd's order (check.go), encoded once as a kv.Command
-// (convert.go), and proposed; the state machine of this very member answers it,
+// A write is made a kv.Command (convert.go), checked in etcd's order by its Check,
+// encoded once by kv.AppendCommand, and proposed; the state machine of this very member answers it,
 // so a client that has written through a member reads its own write there. A
 // read waits for Group.Barrier, unless it is serializable, and then reads the
 // local store on its own goroutine.
@@ -27,7 +27,8 @@
 // A status tells three outcomes apart:
 //
 //	OK                                       done
-//	Unavailable "etcdserver: no leader",
+//	Unavailable "etcdserver: no leader"
+//	and "the disk … is full",
 //	ResourceExhausted "too many requests",
 //	and the codes of a bad request           not done, and certainly so
 //	Unavailable "etcdserver: request timed

@@ -34,13 +34,22 @@ func groupError(err error) error {
 		return rpctypes.ErrGRPCStopped
 	case errors.Is(err, context.DeadlineExceeded):
 		return rpctypes.ErrGRPCTimeout
-	case errors.Is(err, host.ErrGroupFailed), errors.Is(err, host.ErrLogFailed):
+	case errors.Is(err, ErrNotMoved):
+		return errTransferTimeout
+	case errors.Is(err, host.ErrTransferring):
+		return status.Error(codes.Unavailable, "etcdserver: "+host.ErrTransferring.Error())
+	case errors.Is(err, host.ErrGroupFailed), errors.Is(err, host.ErrLogFailed), errors.Is(err, host.ErrDiskFull), errors.Is(err, host.ErrDiskStalled):
 		// Another member may well serve this request: Unavailable makes clients
-		// go there.
+		// go there. etcd's "database space exceeded" would not: it is an alarm of
+		// the whole cluster, which stays until somebody disarms it.
 		return status.Error(codes.Unavailable, "etcdserver: "+err.Error())
 	}
 	return status.Error(codes.Unknown, err.Error())
 }
+
+// errTransferTimeout is etcd's text, for which it has no exported error. The member
+// that was asked to stand may still do so.
+var errTransferTimeout = status.Error(codes.Unavailable, "etcdserver: request timed out, "+ErrNotMoved.Error())
 
 // storeError returns the status of an error of the store: of a check, of a
 // command's result, or of a read.

@@ -43,6 +43,7 @@ type fakeMember struct {
 	deadlines []time.Time // of the contexts that were passed
 	bounded   bool        // whether all had one
 	moved     smr.ReplicaID
+	diskFull  bool
 }
 
 func (m *fakeMember) note(ctx context.Context) error {
@@ -94,7 +95,7 @@ func (m *fakeMember) catchUp() (smr.Result, error) {
 func (m *fakeMember) Status() Status {
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()
-	return Status{Leader: m.cluster.leader, Term: m.cluster.term, Commit: uint64(len(m.cluster.log)), Applied: m.applied, LeaderChanges: 3}
+	return Status{Leader: m.cluster.leader, Term: m.cluster.term, Commit: uint64(len(m.cluster.log)), Applied: m.applied, LeaderChanges: 3, DiskFull: m.diskFull}
 }
 
 // set changes the member under its lock.

@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 
 	"github.com/quorate/quorate/smr"
 )
@@ -25,9 +26,14 @@ type Group interface {
 	Status() Status
 }
 
+// ErrNotMoved: the member that was to lead did not take over in time, and the old
+// leader leads on.
+var ErrNotMoved = errors.New("leader transfer took too long")
+
 // LeaderMover is a Group that can hand its leadership over.
 type LeaderMover interface {
-	// MoveLeader returns once target leads. It is called on the leader only.
+	// MoveLeader returns once target leads, at once if it does already, or
+	// ErrNotMoved. It is called on the leader only.
 	MoveLeader(ctx context.Context, target smr.ReplicaID) error
 }
 
@@ -42,6 +48,8 @@ type Status struct {
 	LeaderChanges uint64
 	// IsLearner says that this member has no vote.
 	IsLearner bool
+	// DiskFull says that this member takes no commands (host.ErrDiskFull).
+	DiskFull bool
 }
 
 // Member is one member of the cluster, as clients see it.

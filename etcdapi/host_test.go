@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,13 +13,22 @@ import (
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
+	quoratevfs "github.com/quorate/quorate/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
 // hosts starts three hosts, each with a store and a server, and returns their
 // clients and groups.
 func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
+	clients, groups, _ = openHosts(t, nil)
+	return clients, groups
+}
+
+// openHosts is hosts, with the hosts; change may alter their configuration.
+func openHosts(t *testing.T, change func(*host.Config)) (clients []*client, groups []*host.Group, opened []*host.Host) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	listeners, peers := map[smr.ReplicaID]net.Listener{}, map[smr.ReplicaID]string{}
@@ -32,8 +42,11 @@ func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
 		members = append(members, Member{ID: uint64(id), Name: fmt.Sprint(id)})
 	}
 	for id := smr.ReplicaID(1); id <= 3; id++ {
-		h, err := host.Open(host.Config{
-			ID: id, Cluster: testCluster, Dir: t.TempDir(), Listener: listeners[id], Peers: peers, Logger: quiet})
+		cfg := host.Config{ID: id, Cluster: testCluster, Dir: t.TempDir(), Listener: listeners[id], Peers: peers, Logger: quiet}
+		if change != nil {
+			change(&cfg)
+		}
+		h, err := host.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,13 +57,13 @@ func hosts(t *testing.T) (clients []*client, groups []*host.Group) {
 			t.Fatal(err)
 		}
 		s, err := New(Config{Group: HostGroup(g), Store: store, Cluster: testCluster, Member: uint64(id),
-			Members: func() []Member { return members }, Logger: quiet})
+			Members: func() []Member { return members }, RequestTimeout: time.Hour, Logger: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
-		clients, groups = append(clients, serve(t, s)), append(groups, g)
+		clients, groups, opened = append(clients, serve(t, s)), append(groups, g), append(opened, h)
 	}
-	return clients, groups
+	return clients, groups, opened
 }
 
 // TestOnHosts: the API over the real runtime. What a client has written through
@@ -125,5 +138,90 @@ func TestMoveLeaderOnHosts(t *testing.T) {
 		if _, err := clients[0].Range(ctx, &pb.RangeRequest{Key: []byte("a")}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The leader leads already: that is done at once, as at etcd. A member that is dead
+// takes nothing over: the leader gives it up after an election timeout, and the
+// client need not wait for its own (which here never comes).
+func TestMoveLeaderToItselfAndToTheDead(t *testing.T) {
+	clients, groups, opened := openHosts(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := clients[0].Put(ctx, key("a")); err != nil {
+		t.Fatal(err)
+	}
+	st, err := clients[0].maintenance.Status(ctx, &pb.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := int(st.Leader - 1)
+	move := func(to int) error {
+		_, err := clients[leader].maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(to + 1)})
+		return err
+	}
+	if err := move(leader); err != nil {
+		t.Errorf("to itself: %v", err)
+	}
+	dead := (leader + 1) % 3
+	if err := opened[dead].Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, move(dead), errTransferTimeout)
+	if now := groups[leader].Status(); now.Leader != smr.ReplicaID(leader+1) || now.Term != st.RaftTerm {
+		t.Errorf("the leader is %d in term %d, not still %d in term %d", now.Leader, now.Term, leader+1, st.RaftTerm)
+	}
+	if _, err := clients[leader].Put(ctx, key("b")); err != nil {
+		t.Errorf("put after that: %v", err)
+	}
+}
+
+// A member whose disk is full refuses writes with Unavailable, so that clients go to
+// another one; it says so in its status, answers local reads, and takes writes again
+// when there is room.
+func TestDiskFullOnHosts(t *testing.T) {
+	disks := map[smr.ReplicaID]*quoratevfs.Mem{}
+	clients, _, _ := openHosts(t, func(cfg *host.Config) {
+		disks[cfg.ID] = quoratevfs.NewMem()
+		cfg.FS, cfg.SegmentBytes = disks[cfg.ID], 64<<10
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const full, other = 0, 1
+	if _, err := clients[full].Put(ctx, key("before")); err != nil {
+		t.Fatal(err)
+	}
+	disks[full+1].SetFree(0)
+	big := &pb.PutRequest{Key: []byte("k"), Value: make([]byte, 4<<10)}
+	put := func() error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := clients[full].Put(ctx, big)
+		return err
+	}
+	// What is prepared of the log takes some more; the put that finds no room is not
+	// answered in time.
+	unknown := []codes.Code{codes.OK, codes.DeadlineExceeded}
+	err := put()
+	for slices.Contains(unknown, status.Code(err)) || status.Convert(err).Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCTimeout) {
+		err = put()
+	}
+	wantStatus(t, err, codes.Unavailable, "etcdserver: "+host.ErrDiskFull.Error())
+	st, err := clients[full].maintenance.Status(ctx, &pb.StatusRequest{})
+	if err != nil || !slices.Contains(st.Errors, "etcdserver: "+host.ErrDiskFull.Error()) {
+		t.Errorf("the status says %q, %v", st.GetErrors(), err)
+	}
+	if _, err := clients[full].Range(ctx, &pb.RangeRequest{Key: []byte("before"), Serializable: true}); err != nil {
+		t.Errorf("a local read: %v", err)
+	}
+	if _, err := clients[other].Put(ctx, key("meanwhile")); err != nil {
+		t.Errorf("another member: %v", err)
+	}
+	disks[full+1].SetFree(-1)
+	for err = put(); err != nil && ctx.Err() == nil; {
+		err = put()
+	}
+	if err != nil {
+		t.Errorf("with room again: %v", err)
 	}
 }

@@ -157,6 +157,11 @@ func (k *kvService) readTxn(ctx context.Context, r *pb.TxnRequest, req *kv.TxnRe
 	if err != nil {
 		return nil, storeError(err)
 	}
+	ranges := uint64(len(got.Responses)) // a transaction that only reads has none inside
+	k.metrics.rangesInTxns.Add(ranges)
+	if ranges > 1 {
+		k.metrics.readTxnsMany.Add(1)
+	}
 	return txnResponse(got, k.header(got.Revision)), nil
 }
 
@@ -182,7 +187,7 @@ const sweepEntries = 512
 
 // Compact discards the history before a revision. It is unreadable on every
 // member when this returns. The space is given back bit by bit; a physical
-// compaction waits until it is, on this member.
+// compaction waits until it is, on this member, for as long as the client does.
 func (k *kvService) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	start := time.Now()
 	resp, err := k.doCompact(ctx, r)
@@ -204,13 +209,13 @@ func (k *kvService) doCompact(ctx context.Context, r *pb.CompactionRequest) (*pb
 	return &pb.CompactionResponse{Header: k.header(result.Compact.Revision)}, nil
 }
 
-// sweep removes from the local store what compactions have left over.
+// sweep removes from the local store what compactions have left over. The
+// compaction has taken effect and a large history takes long, so nothing but the
+// client's own context ends the wait.
 func (s *Server) sweep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
-	defer cancel()
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
-			return groupError(err)
+			return status.FromContextError(err).Err()
 		}
 		var err error
 		if more, err = s.store.CompactStep(sweepEntries); err != nil {

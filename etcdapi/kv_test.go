@@ -112,6 +112,24 @@ func TestCompact(t *testing.T) {
 	wantError(t, err, rpctypes.ErrGRPCFutureRev)
 }
 
+// A physical compaction has taken effect once it is committed: the time for a
+// request is up long before a large history is swept, and no time-out may follow
+// then. "The RPC will wait until the compaction is physically applied".
+func TestPhysicalCompactionTakesItsTime(t *testing.T) {
+	m := newFakeCluster(t, 1)[0]
+	c := serve(t, newTestServer(t, m, func(cfg *Config) { cfg.RequestTimeout = time.Nanosecond }))
+	const versions = 3 * sweepEntries
+	for range versions {
+		c.put(t, "a", "")
+	}
+	if _, err := c.Compact(t.Context(), &pb.CompactionRequest{Revision: versions, Physical: true}); err != nil {
+		t.Fatal(err)
+	}
+	if swept := m.store.SweptRevision(); swept != versions {
+		t.Errorf("swept to revision %d, want %d", swept, versions)
+	}
+}
+
 func rangeOp(r *pb.RangeRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
 }
@@ -357,6 +375,11 @@ func TestGroupErrors(t *testing.T) {
 		{wrap(host.ErrOutcomeUnknown, context.Canceled), rpctypes.ErrGRPCCanceled},
 		{host.ErrGroupFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrGroupFailed.Error())},
 		{host.ErrLogFailed, status.Error(codes.Unavailable, "etcdserver: "+host.ErrLogFailed.Error())},
+		// "Unavailable" sends clients to another member; the space is this one's alone.
+		{host.ErrDiskFull, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskFull.Error())},
+		{host.ErrDiskStalled, status.Error(codes.Unavailable, "etcdserver: "+host.ErrDiskStalled.Error())},
+		{host.ErrTransferring, status.Error(codes.Unavailable, "etcdserver: "+host.ErrTransferring.Error())},
+		{wrap(ErrNotMoved), status.Error(codes.Unavailable, "etcdserver: request timed out, leader transfer took too long")},
 		{errors.New("odd"), status.Error(codes.Unknown, "odd")},
 	} {
 		m.set(func() { m.err = x.err })

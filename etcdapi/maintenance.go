@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -39,6 +40,9 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 	if st.Leader == 0 {
 		resp.Errors = append(resp.Errors, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoLeader))
 	}
+	if st.DiskFull {
+		resp.Errors = append(resp.Errors, rpctypes.ErrorDesc(groupError(host.ErrDiskFull)))
+	}
 	return resp, nil
 }
 
@@ -46,11 +50,12 @@ func (m *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Sta
 // so the share of it in use is always about zero.
 const quotaBytes = math.MaxInt64
 
-// sizes are what etcd calls the size of the database and the part in use. What
-// waits in memory to be flushed counts, as it will be on disk.
+// sizes are what etcd calls the size of the database and the part in use: all but
+// what is given back anyway, so history is in use until it is compacted. What waits
+// in memory to be flushed counts, as it will be on disk.
 func (s *Server) sizes(st kv.Stats) (size, inUse int64) {
 	size = st.BytesOnDisk + st.BytesInMemory
-	return size, min(st.BytesInUse, size)
+	return size, max(size-st.BytesFree, min(st.BytesInUse, size))
 }
 
 // Hash returns a hash of the whole state.
@@ -92,7 +97,8 @@ func (m *maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) 
 	return &pb.DefragmentResponse{}, nil
 }
 
-// MoveLeader makes another voter the leader. Only the leader can.
+// MoveLeader makes another voter the leader; the leader itself is it already. Only
+// the leader can.
 func (m *maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	mover, ok := m.group.(LeaderMover)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/quorate/quorate/kv"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -35,8 +36,13 @@ type metrics struct {
 
 	unaryClients, streamClients clientVersions
 
-	pending atomic.Int64  // proposals that wait for their result
-	failed  atomic.Uint64 // proposals that got none
+	traffic traffic
+
+	pending      atomic.Int64  // proposals that wait for their result
+	failed       atomic.Uint64 // proposals that got none
+	readsFailed  atomic.Uint64 // reads that were not told their index
+	rangesInTxns atomic.Uint64 // of transactions that only read
+	readTxnsMany atomic.Uint64 // transactions that only read, of more than one range
 
 	ranges, readTxns, puts, deletes, txns, compacts latency
 
@@ -227,6 +233,17 @@ var (
 	descReceived = desc("grpc_server_msg_received_total", "Total number of RPC stream messages received on the server.", "grpc_type", "grpc_service", "grpc_method")
 	descSent     = desc("grpc_server_msg_sent_total", "Total number of gRPC stream messages sent by the server.", "grpc_type", "grpc_service", "grpc_method")
 
+	descClientReceived = desc("etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.")
+	descClientSent     = desc("etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.")
+
+	descPuts    = desc("etcd_mvcc_put_total", "Total number of puts seen by this member.")
+	descDeletes = desc("etcd_mvcc_delete_total", "Total number of deletes seen by this member.")
+	descRanges  = desc("etcd_mvcc_range_total", "Total number of ranges seen by this member.")
+	descTxns    = desc("etcd_mvcc_txn_total", "Total number of txns seen by this member.")
+
+	descReadsFailed    = desc("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.")
+	descClusterVersion = desc("etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version", "cluster_version")
+
 	descTerm     = desc("quorate_term", "The term of the group that this member knows of.")
 	descLeaderID = desc("quorate_leader", "1 for the 'leader' label with the hexadecimal id of the leader that this member knows of.", "leader")
 )
@@ -248,7 +265,8 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 		descFailed, descVersion, descGoVersion, descID, descClients, descHealthOK, descHealthFailed, descCheck,
 		descChecks, descSize, descSizeInUse, descKeys, descRevision, descCompactRev, descStarted, descHandled,
 		descReceived, descSent, descQuota, descTerm, descLeaderID, descCacheHits, descCacheMisses, descCacheBytes, descDebt,
-		descReadAmp, descSwept,
+		descReadAmp, descSwept, descClientReceived, descClientSent, descPuts, descDeletes, descRanges, descTxns,
+		descReadsFailed, descClusterVersion,
 	} {
 		out <- d
 	}
@@ -290,6 +308,8 @@ func (c collector) collectState(out sink) {
 	out.counter(descFailed, s.metrics.failed.Load())
 	out.gauge(descVersion, 1, s.cfg.Version)
 	out.gauge(descGoVersion, 1, runtime.Version())
+	out.gauge(descClusterVersion, 1, s.cfg.Version[:strings.LastIndexByte(s.cfg.Version, '.')])
+	c.collectOperations(out, &stats)
 	out.gauge(descID, 1, fmt.Sprintf("%x", s.cfg.Member))
 	size, inUse := s.sizes(stats)
 	out.gauge(descSize, float64(size))
@@ -310,8 +330,22 @@ func (c collector) collectState(out sink) {
 	}
 }
 
+// collectOperations shows what was executed: in commands, which every member
+// executes, and in reads, which the member does that was asked.
+func (c collector) collectOperations(out sink, stats *kv.Stats) {
+	m := c.s.metrics
+	served := func(method string) uint64 { return m.methods["/etcdserverpb.KV/"+method].handled[codes.OK].Load() }
+	out.counter(descPuts, stats.Puts)
+	out.counter(descDeletes, stats.DeleteRanges)
+	out.counter(descRanges, stats.Ranges+served("Range")+served("RangeStream")+m.rangesInTxns.Load())
+	out.counter(descTxns, stats.Txns+m.readTxnsMany.Load())
+}
+
 func (c collector) collectRequests(out sink) {
 	m := c.s.metrics
+	out.counter(descClientReceived, m.traffic.received.Load())
+	out.counter(descClientSent, m.traffic.sent.Load())
+	out.counter(descReadsFailed, m.readsFailed.Load())
 	m.unaryClients.each(func(v string, n uint64) { out.counter(descClients, n, "unary", v) })
 	m.streamClients.each(func(v string, n uint64) { out.counter(descClients, n, "stream", v) })
 	out.counter(descHealthOK, m.healthOK.Load())

@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/quorate/quorate/host"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -46,6 +47,38 @@ func TestMemberList(t *testing.T) {
 	}
 }
 
+// A list that is linearizable waits for what the list comes from, which need not
+// be the group of the keys.
+func TestLinearizableMemberListWaitsForItsSource(t *testing.T) {
+	m := newFakeCluster(t, 1)[0]
+	var waits int
+	var answer error
+	c := serve(t, newTestServer(t, m, func(cfg *Config) {
+		twoMembers(cfg)
+		cfg.MembersBarrier = func(ctx context.Context) error {
+			if _, bounded := ctx.Deadline(); bounded {
+				waits++
+			}
+			return answer
+		}
+	}))
+	for _, answer = range []error{nil, host.ErrNoLeader} {
+		_, err := c.cluster.MemberList(t.Context(), &pb.MemberListRequest{Linearizable: true})
+		if answer == nil && err != nil {
+			t.Error(err)
+		}
+		if answer != nil {
+			wantError(t, err, rpctypes.ErrGRPCNoLeader)
+		}
+	}
+	if _, err := c.cluster.MemberList(t.Context(), &pb.MemberListRequest{}); err != nil {
+		t.Errorf("a list that need not be linearizable: %v", err)
+	}
+	if waits != 2 || m.barriers != 0 {
+		t.Errorf("%d bounded waits for the members and %d for the keys, want 2 and 0", waits, m.barriers)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	c, m := single(t)
 	c.put(t, "a", "1")
@@ -65,6 +98,11 @@ func TestStatus(t *testing.T) {
 	resp, err = c.maintenance.Status(t.Context(), &pb.StatusRequest{})
 	if err != nil || resp.Leader != 0 || len(resp.Errors) != 1 || resp.Errors[0] != "etcdserver: no leader" {
 		t.Errorf("without a leader: %v, %v", resp, err)
+	}
+	m.set(func() { m.cluster.leader, m.diskFull = 1, true })
+	resp, err = c.maintenance.Status(t.Context(), &pb.StatusRequest{})
+	if err != nil || len(resp.Errors) != 1 || resp.Errors[0] != "etcdserver: "+host.ErrDiskFull.Error() {
+		t.Errorf("with a full disk: %v, %v", resp, err)
 	}
 }
 

@@ -22,6 +22,9 @@ type Config struct {
 	Incarnation uint64
 	// Dir holds the logs; it belongs to this host alone. Required.
 	Dir string
+	// LogsExist says that Dir held this host's logs before: one that is missing is
+	// an error (ErrDamaged), and else a new one is made.
+	LogsExist bool
 	// FS is the file system of Dir. Default: the operating system's.
 	FS vfs.FS
 
@@ -48,6 +51,11 @@ type Config struct {
 	// 5 s + 2 × ElectionTimeout.
 	RequestTimeout time.Duration
 
+	// DiskStallTimeout is how long something may wait to be on the log's disk. When
+	// it is over this host hands over what it leads, so that a disk that hangs does
+	// not hold up its clients. Default 2 × ElectionTimeout, at least half a second.
+	DiskStallTimeout time.Duration
+
 	// Shards is the number of loops and logs among which the groups are
 	// divided. Default 1. It must be the same on all hosts of the cluster and
 	// for the life of Dir.
@@ -56,7 +64,8 @@ type Config struct {
 	// for each shard.
 	ApplyWorkers int
 
-	// CommandBytesMax bounds a command. Default 4 MiB.
+	// CommandBytesMax bounds a command. Default 4 MiB, at most 1 GiB. Above 64 MiB
+	// all hosts must have the same.
 	CommandBytesMax int
 	// InboxBytesMax bounds, each on its own: the requests that wait for a
 	// shard's next turn, the frames of peers that do, and the commands of this
@@ -122,11 +131,27 @@ func orDefault[T int | int64 | time.Duration](v *T, def T) {
 	}
 }
 
+// commandBytesLimit is what CommandBytesMax may be at most, so that every frame's
+// length fits into 32 bits.
+const commandBytesLimit = 1 << 30
+
+// frameBytesMax is the largest frame that the outbox makes: one that is not closed
+// yet, and the largest item on top. A frame that the transport did not carry would
+// hold up everything behind it for ever. The floor leaves room for a host that has
+// a larger CommandBytesMax than this one.
+func (c *Config) frameBytesMax() int {
+	const floor, heads = 72 << 20, 64 << 10
+	forward := proposeBytesMax + c.CommandBytesMax + smr.EntryOverhead
+	appended := 2 * min(max(c.Raft.AppendBytesMax, proposeBytesMax), 1<<29) // what a catch-up brings
+	return max(floor, frameBytesSoft+max(forward, appended, c.Snapshots.BlockBytes)+heads)
+}
+
 // complete fills in the defaults and reports what cannot be.
 func (c *Config) complete() error {
 	orDefault(&c.ElectionTimeout, 150*time.Millisecond)
 	orDefault(&c.HeartbeatInterval, c.ElectionTimeout/5)
 	orDefault(&c.RequestTimeout, 5*time.Second+2*c.ElectionTimeout)
+	orDefault(&c.DiskStallTimeout, max(2*c.ElectionTimeout, 500*time.Millisecond))
 	orDefault(&c.Shards, 1)
 	orDefault(&c.ApplyWorkers, c.Shards)
 	orDefault(&c.CommandBytesMax, 4<<20)
@@ -152,10 +177,14 @@ func (c *Config) complete() error {
 		return fmt.Errorf("%w: ElectionTimeout of %v is below 1ms", ErrConfig, c.ElectionTimeout)
 	case c.HeartbeatInterval <= 0 || c.HeartbeatInterval > c.ElectionTimeout/2:
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
+	case c.DiskStallTimeout < 0:
+		return fmt.Errorf("%w: DiskStallTimeout of %v is negative", ErrConfig, c.DiskStallTimeout)
 	case c.Shards < 0 || c.ApplyWorkers < 0 || c.CommandBytesMax < 0 || c.InboxBytesMax < 0 || c.RequestsMax < 0 || c.LogBufferBytesMax < 0 || c.SegmentBytes < 0 || c.TailBytesMax < 0:
 		return fmt.Errorf("%w: a limit is negative", ErrConfig)
-	case c.CommandBytesMax > c.InboxBytesMax || c.CommandBytesMax > c.LogBufferBytesMax:
-		return fmt.Errorf("%w: CommandBytesMax of %d does not fit InboxBytesMax of %d or LogBufferBytesMax of %d", ErrConfig, c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax)
+	case c.CommandBytesMax > commandBytesLimit:
+		return fmt.Errorf("%w: CommandBytesMax of %d is above %d", ErrConfig, c.CommandBytesMax, commandBytesLimit)
+	case c.CommandBytesMax+smr.EntryOverhead > min(c.InboxBytesMax, c.LogBufferBytesMax):
+		return fmt.Errorf("%w: CommandBytesMax of %d does not fit InboxBytesMax of %d or LogBufferBytesMax of %d; they need %d bytes more than it", ErrConfig, c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax, smr.EntryOverhead)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/quorate/quorate/raft"
@@ -51,7 +50,12 @@ type group struct {
 	committedTerm uint64
 	applied       uint64
 	leader        smr.ReplicaID
-	reads         reads
+	// led is the last leader known, and the term that it led: zero if none was.
+	led struct {
+		by   smr.ReplicaID
+		term uint64
+	}
+	reads reads
 
 	// When an operator was told that the log is damaged, and when leadership was
 	// handed over because of that. Zero: never.
@@ -61,14 +65,24 @@ type group struct {
 
 	view view // written by shard and worker, read by anyone
 
-	queued     *applyJob // guarded by worker.mu
-	machineErr error     // owned by the worker
+	full bool // the disk of the state machine is; counted in shard.disk
+
+	queued *applyJob // guarded by worker.mu
+	// Owned by the worker: why the machine is broken; whether its disk was found
+	// full, and then the jobs that wait for room, in order.
+	machineErr  error
+	machineFull bool
+	held        []*applyJob
+	idles       bool // stands in worker.idle
 }
 
 // view is what anybody may know of a group at any time, without asking its
 // shard.
 type view struct {
 	role, term, leader, commit, applied, first, last, persisted, leaderChanges atomic.Uint64
+	// Of SnapshotStatus.
+	newest, receiving, blocks atomic.Uint64
+	taking, restoring         atomic.Bool
 }
 
 // turn is one pass: what came in goes to the core, what the core wants done is
@@ -94,7 +108,7 @@ func (g *group) turn(now smr.Instant) {
 // invariant.
 func (g *group) failOnPanic() {
 	if r := recover(); r != nil {
-		g.fail(fmt.Errorf("core panicked: %v\n%s", r, debug.Stack()))
+		g.fail(newPanicError("core", r))
 	}
 }
 
@@ -144,9 +158,10 @@ func (g *group) changed(now smr.Instant) {
 		g.leader = v.Leader
 		if v.Leader != 0 {
 			g.view.leaderChanges.Add(1)
+			g.led.by, g.led.term = v.Leader, v.Term
 			g.shard.cfg.Logger.Info("leader", "group", g.id, "leader", v.Leader.String(), "term", v.Term)
 		} else {
-			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term)
+			g.shard.cfg.Logger.Info("no leader", "group", g.id, "term", v.Term, "last", g.led.by.String(), "lastTerm", g.led.term)
 		}
 	}
 	if v.Role != raft.Leader {
@@ -159,7 +174,17 @@ func (g *group) changed(now smr.Instant) {
 	}
 }
 
+// noLeader is ErrNoLeader with what this replica knows.
+func (g *group) noLeader() error {
+	term := g.core.State().Term
+	if g.led.by == 0 {
+		return fmt.Errorf("%w; it has known none since it started, and is in term %d", ErrNoLeader, term)
+	}
+	return fmt.Errorf("%w; the last one known is %s, of term %d, and it is in term %d", ErrNoLeader, g.led.by, g.led.term, term)
+}
+
 func (g *group) publish() {
+	g.publishImages()
 	v := g.core.State()
 	g.view.role.Store(uint64(v.Role))
 	g.view.term.Store(v.Term)
@@ -333,10 +358,13 @@ func (g *group) fence() {
 }
 
 // appliedUpTo is the worker's word that the state machine has come to index.
-func (g *group) appliedUpTo(job *applyJob) {
+func (g *group) appliedUpTo(now smr.Instant, job *applyJob) {
 	if job.err != nil {
 		g.fail(job.err)
 		return
+	}
+	if job.then != nil {
+		job.then()
 	}
 	if job.last == 0 {
 		return // it was for something else
@@ -344,7 +372,7 @@ func (g *group) appliedUpTo(job *applyJob) {
 	g.applied = job.last
 	g.core.Applied(job.last)
 	g.completeReads()
-	g.considerCompaction()
+	g.considerCompaction(now)
 }
 
 // fail stops this replica of the group. It says nothing more to anyone, as if it
@@ -355,9 +383,17 @@ func (g *group) fail(err error) {
 	}
 	if !errors.Is(err, ErrStopped) && !errors.Is(err, ErrLogFailed) {
 		err = fmt.Errorf("%w: %w", ErrGroupFailed, err)
-		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", "group", g.id, "err", err)
+		about := []any{"group", g.id, "err", err}
+		if p := (*panicError)(nil); errors.As(err, &p) {
+			about = append(about, "stack", string(p.stack))
+		}
+		g.shard.cfg.Logger.Error("this replica of the group has stopped; other groups go on", about...)
 	}
 	g.failed = err
+	if g.full {
+		g.full = false
+		g.shard.disk.states-- // the next try finds out what is left
+	}
 	g.view.role.Store(uint64(raft.Follower))
 	g.view.leader.Store(0)
 	g.refuseAll()

@@ -28,8 +28,9 @@ func (g *Group) ID() smr.GroupID { return g.g.id }
 //
 // The command must not be changed any more, not even after an error.
 //
-// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrStopped (not done, see
-// Retryable); ErrOutcomeUnknown, also when ctx ends first; ErrGroupFailed.
+// Errors: ErrBusy, ErrNoLeader, ErrTooLarge, ErrDiskFull, ErrDiskStalled, ErrStopped
+// (not done, see Retryable); ErrOutcomeUnknown, also when ctx ends first;
+// ErrGroupFailed.
 func (g *Group) Propose(ctx context.Context, command []byte) (smr.Result, error) {
 	if err := g.checkSize(command); err != nil {
 		return smr.Result{}, err
@@ -155,6 +156,8 @@ type Status struct {
 	Last          uint64
 	Persisted     uint64
 	LeaderChanges uint64 // seen since the start
+	// DiskFull: commands are refused with ErrDiskFull.
+	DiskFull bool
 }
 
 // Status is cheap and asks nobody.
@@ -163,7 +166,7 @@ func (g *Group) Status() Status {
 	return Status{
 		Role: raft.RoleState(v.role.Load()), Term: v.term.Load(), Leader: smr.ReplicaID(v.leader.Load()),
 		Commit: v.commit.Load(), Applied: v.applied.Load(), First: v.first.Load(), Last: v.last.Load(), Persisted: v.persisted.Load(),
-		LeaderChanges: v.leaderChanges.Load(),
+		LeaderChanges: v.leaderChanges.Load(), DiskFull: g.g.shard.diskFull.Load(),
 	}
 }
 
@@ -188,16 +191,24 @@ func (g *Group) Inspect(ctx context.Context) (raft.Status, error) {
 }
 
 // Transfer hands leadership to another voter (thesis §3.10) and returns once it
-// was asked to stand. ErrNotLeader if this replica does not lead.
+// was asked to stand; Inspect says whether the core still waits for it. Handing
+// over to the leader itself is done at once. ErrNotLeader if this replica does not
+// lead, ErrTransferring while it hands over to another one.
 func (g *Group) Transfer(ctx context.Context, to smr.ReplicaID) error {
 	return g.control(ctx, func(now smr.Instant) error {
 		if g.g.failed != nil {
 			return g.g.failed
 		}
+		if to == g.g.shard.id && g.g.core.State().Role == raft.Leader {
+			return nil
+		}
 		g.g.shard.activate(g.g)
 		err := g.g.core.Transfer(now, to)
-		if errors.Is(err, raft.ErrNotLeader) {
+		switch {
+		case errors.Is(err, raft.ErrNotLeader):
 			return ErrNotLeader
+		case errors.Is(err, raft.ErrTransferring):
+			return ErrTransferring
 		}
 		return err
 	})

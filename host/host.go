@@ -62,6 +62,7 @@ func OpenWithout(cfg Config, without Protections) (*Host, error) {
 	}
 	t, err := transport.New(transport.Config{
 		ID: uint64(cfg.ID), Cluster: cfg.Cluster, Listen: cfg.Listen, Listener: cfg.Listener, Peers: peerAddrs,
+		FrameBytesMax: cfg.frameBytesMax(), QueueBytesMax: max(64<<20, cfg.frameBytesMax()),
 		TLS: cfg.TLS, Handler: (*peers)(h), Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -211,7 +212,7 @@ func (g *Group) handOver(ctx context.Context) error {
 		if to == 0 {
 			return nil // alone: there is nobody to hand over to
 		}
-		if err := g.Transfer(ctx, to); err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, raft.ErrTransferring) {
+		if err := g.Transfer(ctx, to); err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrTransferring) {
 			return err
 		}
 		select {

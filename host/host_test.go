@@ -3,13 +3,14 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,39 @@ type journal struct {
 	fail     error         // what Apply returns from now on
 	panics   bool          // whether Apply panics
 	gate     chan struct{} // Apply waits for it, if set
+	// full: the disk has no room. refuses: as much waits for it as there may.
+	full, refuses bool
+	idle          chan struct{} // Idle takes one of these a time, and wants more while there are
+}
+
+// Idle implements smr.Idler.
+func (j *journal) Idle() (bool, error) {
+	j.mu.Lock()
+	idle := j.idle
+	j.mu.Unlock()
+	if idle == nil {
+		return false, nil
+	}
+	select {
+	case <-idle:
+		return true, nil
+	default:
+		return false, nil
+	}
+}
+
+// DiskFull implements smr.Roomed.
+func (j *journal) DiskFull() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.full
+}
+
+// setRoom says how much room the disk has.
+func (j *journal) setRoom(full, refuses bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.full, j.refuses = full, refuses
 }
 
 func (j *journal) Open() (uint64, error) { return 0, nil }
@@ -51,6 +85,9 @@ func (j *journal) Apply(batch []smr.Committed) error {
 	if j.fail != nil {
 		return j.fail
 	}
+	if j.refuses {
+		return fmt.Errorf("journal: %w", smr.ErrNoSpace)
+	}
 	if j.seen == nil {
 		j.seen = map[string]int{}
 	}
@@ -67,10 +104,10 @@ func (j *journal) Apply(batch []smr.Committed) error {
 		j.commands = append(j.commands, command)
 		j.seen[string(c.Data)]++
 		c.Result = smr.Result{Value: uint64(len(j.commands)), Data: command}
-		h := fnv.New128a()
+		h := sha256.New()
 		h.Write(j.digest[:])
 		h.Write(c.Data)
-		h.Sum(j.digest[:0])
+		copy(j.digest[:], h.Sum(nil))
 	}
 	return nil
 }
@@ -347,13 +384,18 @@ func TestSingleReplica(t *testing.T) {
 func TestNoMajority(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.propose(1, "first")
+	eventually(t, "replica 1 leads", func() bool {
+		_ = c.groups[c.leader()].Transfer(t.Context(), 1) // refused while another is under way
+		return c.groups[1].Status().Role == raft.Leader
+	})
+	last := fmt.Sprintf("the last one known is %s, of term %d,", smr.ReplicaID(1), c.groups[1].Status().Term)
 	c.stop(2)
 	c.stop(3)
 	eventually(t, "no leader", func() bool { return c.groups[1].Status().Leader == 0 })
-	if err := c.late(1, "x"); !errors.Is(err, host.ErrNoLeader) || !host.Retryable(err) {
+	if err := c.late(1, "x"); !errors.Is(err, host.ErrNoLeader) || !host.Retryable(err) || !strings.Contains(err.Error(), last) {
 		t.Errorf("proposal without a leader: %v", err)
 	}
-	if err := c.late(1, ""); !errors.Is(err, host.ErrNoLeader) {
+	if err := c.late(1, ""); !errors.Is(err, host.ErrNoLeader) || !strings.Contains(err.Error(), last) {
 		t.Errorf("read without a leader: %v", err)
 	}
 	if b, err := c.groups[1].ReadLocal([]byte("first")); err != nil || binary.BigEndian.Uint64(b) != 1 {
@@ -361,11 +403,30 @@ func TestNoMajority(t *testing.T) {
 	}
 }
 
+// syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // A state machine that fails stops its own group on its own host; others go on.
 func TestFailedMachineStopsItsGroupAlone(t *testing.T) {
 	for _, kind := range []string{"error", "panic"} {
 		t.Run(kind, func(t *testing.T) {
-			c := newCluster(t, 1, nil)
+			var log syncBuffer
+			c := newCluster(t, 1, func(cfg *host.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 			other := &journal{}
 			g2, err := c.hosts[1].StartGroup(host.GroupConfig{ID: 2, Members: c.members, Machine: other})
 			if err != nil {
@@ -380,12 +441,22 @@ func TestFailedMachineStopsItsGroupAlone(t *testing.T) {
 			if !errors.Is(err, host.ErrGroupFailed) || !errors.Is(err, host.ErrOutcomeUnknown) {
 				t.Errorf("the proposal that failed: %v", err)
 			}
+			clean := func(err error) {
+				if text := fmt.Sprint(err); strings.Contains(text, "goroutine") || strings.Contains(text, ".go:") {
+					t.Errorf("a client is told the stack: %s", text)
+				}
+			}
+			clean(err)
 			eventually(t, "the group refuses", func() bool {
 				_, err := c.groups[1].Propose(context.Background(), []byte("y"))
+				clean(err)
 				return errors.Is(err, host.ErrGroupFailed) && !errors.Is(err, host.ErrOutcomeUnknown)
 			})
 			if err := c.groups[1].Barrier(context.Background()); !errors.Is(err, host.ErrGroupFailed) {
 				t.Errorf("a read of the failed group: %v", err)
+			}
+			if text := log.String(); kind == "panic" && !strings.Contains(text, "host_test.go:") {
+				t.Errorf("an operator is not told where it panicked: %s", text)
 			}
 			if _, err := g2.Propose(context.Background(), []byte("z")); err != nil {
 				t.Errorf("the other group: %v", err)
@@ -518,6 +589,10 @@ func TestBadConfig(t *testing.T) {
 		"election":  func(c *host.Config) { c.ElectionTimeout = time.Microsecond },
 		"negative":  func(c *host.Config) { c.Shards = -1 },
 		"limits":    func(c *host.Config) { c.CommandBytesMax = 1 << 30 },
+		"overhead":  func(c *host.Config) { c.CommandBytesMax = 64 << 20 },
+		"frames": func(c *host.Config) {
+			c.CommandBytesMax, c.InboxBytesMax, c.LogBufferBytesMax = 1<<30+1, 1<<31, 1<<31
+		},
 	} {
 		cfg := good
 		spoil(&cfg)

@@ -1,9 +1,11 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/snapshot"
@@ -42,7 +44,16 @@ type images struct {
 	in    *incoming
 	// left is an image that an earlier life has received, whole or in part, and
 	// nobody knows from whom; zero: none.
-	left      snapshot.File
+	left snapshot.File
+	// parts are on disk, perhaps, and not whole; those that the log has overtaken
+	// are removed.
+	parts []snapshot.File
+	// refusals are the images that could not be installed, one after another. Until
+	// refusesUntil none is taken.
+	refusals     int
+	refusesUntil smr.Instant
+	// pace is how long a block takes to come, smoothed; zero: not known.
+	pace      time.Duration
 	restoring *restoring
 	// at is when tick is wanted.
 	at smr.Instant
@@ -54,6 +65,9 @@ type image struct {
 	bytes int64
 	// used is when it was fetched from last.
 	used smr.Instant
+	// bad: a block of it cannot be read. It is sent no more, and removed when there
+	// is another one.
+	bad bool
 }
 
 // sending is a follower that needs an image, while this replica leads.
@@ -69,19 +83,47 @@ type sending struct {
 	offered, heard smr.Instant
 }
 
-// incoming is an image that this replica receives.
+// incoming is an image that this replica receives. Its blocks come in their order,
+// over one connection, so what is missing when something comes later was lost.
+//
+// Invariant: have <= came <= asked.
 type incoming struct {
 	file snapshot.File
 	// source is who has it. Zero: not known, all members are asked, and those in
 	// gone have it not.
 	source smr.ReplicaID
 	gone   []smr.ReplicaID
-	// have are written, asked are asked for; scanned says that have is known.
-	have, asked uint64
-	scanned     bool
-	whole       bool
-	// moved is when have grown last or a block came in, begun when it began.
-	moved smr.Instant
+	// Blocks [0, have) are written, up to came they wait to be, up to asked they
+	// are asked for. scanned says that have is known.
+	have, came, asked uint64
+	scanned           bool
+	whole             bool
+	// bad is how many copies of block have came in damaged, one after another.
+	bad int
+	// moved is when the block before came came in, or it was asked for if nothing
+	// else was under way; heard when any block of the image came in.
+	moved, heard smr.Instant
+	// again is what is known of blocks that seem to be lost.
+	again again
+}
+
+// again is how a receiver asks for what does not come. A link may be slow rather
+// than lossy: then each question costs the block once more, and makes it slower.
+// So it asks for one block, after a time that the link's pace and the number of
+// questions in vain determine, and for twice as many each time that it needed to be
+// asked and helped.
+type again struct {
+	asked smr.Instant // when it asked last
+	tries int         // since a block came
+	// back is how often the time has doubled. As in Karn's algorithm a block that
+	// was asked for again says nothing about the pace, and back stays until one
+	// comes that was not.
+	back  int
+	count uint64 // how many blocks it asks for; zero: nothing seems to be lost
+	until uint64 // what was asked for when it began: with that it is over
+	// gap is what was asked for when a block came before its turn. Those up to
+	// there that come before theirs as well say nothing new.
+	gap uint64
 }
 
 // restoring is an image that the core has accepted.
@@ -95,9 +137,28 @@ type restoring struct {
 	pushed bool
 }
 
-// patience is how many election timeouts a receiver waits for the host that has
-// the image that it is receiving, before it takes another.
-const patience = 10
+// patience is how many election timeouts, or times that a block takes, a receiver
+// waits for the host that has the image that it is receiving, before it takes
+// another; patienceAlive if other things come from that host: it may be the link.
+const (
+	patience      = 10
+	patienceAlive = 10 * patience
+)
+
+// Of asking again: after paceFactor times the time that a block takes, which
+// doubles with each time in vain, up to backMax times.
+const (
+	paceFactor = 4
+	backMax    = 6
+)
+
+// refusesMax is how often the time doubles for which a replica that cannot install
+// images takes none, from an election timeout on.
+const refusesMax = 8
+
+// badCopiesMax is how many damaged copies of a block a receiver takes before it
+// gives the image up.
+const badCopiesMax = 3
 
 // open finds out what the machine can do, and what images there are.
 func (im *images) open(s *Shard, cfg *GroupConfig) error {
@@ -144,11 +205,11 @@ func (im *images) atStart(s *Shard, g smr.GroupID, state *smr.LogState, applied 
 			if errors.Is(err, ErrStopped) {
 				return 0, err
 			}
-			s.cfg.Logger.Error("a snapshot cannot be used; an older one may do", "group", g, "snapshot", f, "err", err)
+			s.cfg.Logger.Error("a snapshot cannot be used", "group", g, "snapshot", f, "err", err)
 		}
 	}
 	if applied < state.Snapshot.Index {
-		return 0, fmt.Errorf("%w: the log of group %d begins after entry %d, the state machine has %d, and no snapshot fills the gap: restore the data directory, or replace this replica", ErrConfig, g, state.Snapshot.Index, applied)
+		return 0, fmt.Errorf("%w: the log of group %d begins after entry %d, the state machine has %d, and no snapshot fills the gap", ErrDamaged, g, state.Snapshot.Index, applied)
 	}
 	return applied, nil
 }
@@ -212,10 +273,15 @@ func (g *group) imagesStarted(now smr.Instant) {
 		return
 	}
 	for _, f := range im.dir.Whole() {
-		im.whole = append(im.whole, image{File: f, used: now})
+		bytes, err := im.dir.Bytes(f)
+		if err != nil {
+			g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", g.id, "snapshot", f, "err", err)
+		}
+		im.whole = append(im.whole, image{File: f, bytes: bytes, used: now})
 		im.left = f
 	}
-	for _, f := range im.dir.Parts() {
+	im.parts = im.dir.Parts()
+	for _, f := range im.parts {
 		if f.Index > im.left.Index {
 			im.left = f
 		}
@@ -223,12 +289,22 @@ func (g *group) imagesStarted(now smr.Instant) {
 	im.at = now.Add(g.shard.cfg.Snapshots.KeepFor)
 }
 
-// keep is how many of the newest images are kept in any case.
-func (im *images) keep() int {
+// own is the image that the next start of a state in memory would restore, nil if
+// there is none, or the state is on disk. It is the newest of those that the state
+// has come to and that the log follows; the older ones are of no use to a start,
+// since the log is compacted up to the newest.
+func (g *group) own() *image {
+	im := &g.images
 	if im.durable != nil {
-		return 0
+		return nil
 	}
-	return 2
+	start := g.core.State().First - 1
+	for i := len(im.whole) - 1; i >= 0; i-- {
+		if f := im.whole[i].Index; !im.whole[i].bad && f >= start && f <= g.applied {
+			return &im.whole[i]
+		}
+	}
+	return nil
 }
 
 // find returns an image that is there, or nil.
@@ -248,41 +324,71 @@ func (im *images) add(i image) {
 	}
 	im.whole = append(im.whole, i)
 	slices.SortFunc(im.whole, func(a, b image) int {
-		if a.Index != b.Index {
-			return int(int64(a.Index) - int64(b.Index))
-		}
-		return int(int64(a.ID>>1) - int64(b.ID>>1))
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
 }
 
-// tidy has the images removed that nobody needs any more.
+// tidyImages has the images removed that nobody needs any more.
 func (g *group) tidyImages(now smr.Instant) {
 	im := &g.images
-	keepFor := g.shard.cfg.Snapshots.KeepFor
-	for i := 0; i < len(im.whole)-im.keep(); {
-		f := im.whole[i].File
-		wanted := im.whole[i].used.Add(keepFor) > now && im.whole[i].used != 0 || im.in != nil && im.in.file == f ||
-			im.restoring != nil && im.restoring.file == f // the log begins there, and the state is not there yet
-		for _, s := range im.sends {
-			wanted = wanted || s.file == f && g.core.Heard(now, s.to)
-		}
-		if wanted {
-			i++
-			continue
-		}
-		im.whole = slices.Delete(im.whole, i, i+1)
-		g.shard.job.order(func() { _ = im.dir.Remove(f) })
+	g.tidyParts()
+	own := g.own()
+	if own == nil && im.durable == nil && (g.core.State().First > 1 || im.restoring != nil) {
+		return // one is on its way, and nobody knows what a crash before that needs
 	}
+	kept := im.whole[:0]
+	for i := range im.whole {
+		if f := im.whole[i]; own == nil || f.File != own.File {
+			if !g.wanted(now, &f) {
+				g.order(func(*Job) { _ = im.dir.Remove(f.File) })
+				continue
+			}
+		}
+		kept = append(kept, im.whole[i])
+	}
+	im.whole = kept
 }
 
-// imageBad takes an image out that cannot be read.
+// tidyParts has what was received of images removed that the log has overtaken.
+func (g *group) tidyParts() {
+	im := &g.images
+	commit := g.core.State().Commit
+	im.parts = slices.DeleteFunc(im.parts, func(f snapshot.File) bool {
+		if f.Index > commit || im.in != nil && im.in.file == f {
+			return false
+		}
+		g.order(func(*Job) { _ = im.dir.RemovePart(f) })
+		return true
+	})
+}
+
+// wanted reports whether anybody else may still need an image: a follower, or the
+// restoration that is under way.
+func (g *group) wanted(now smr.Instant, i *image) bool {
+	im := &g.images
+	if i.used != 0 && i.used.Add(g.shard.cfg.Snapshots.KeepFor) > now || im.in != nil && im.in.file == i.File ||
+		im.restoring != nil && im.restoring.file == i.File { // the log begins there, and the state is not there yet
+		return true
+	}
+	return slices.ContainsFunc(im.sends, func(s sending) bool { return s.file == i.File && g.core.Heard(now, s.to) })
+}
+
+// imageBad notes that an image of this host cannot be read. A state in memory has
+// nothing else to start from, so it is written anew at once.
 func (g *group) imageBad(f snapshot.File) {
 	im := &g.images
-	im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
+	i := im.find(f)
+	if i == nil || i.bad {
+		return
+	}
+	i.bad, i.used = true, 0
 	for i := range im.sends {
 		if im.sends[i].file == f {
 			im.sends[i].file, im.sends[i].offered = snapshot.File{}, 0
 		}
+	}
+	if im.durable == nil {
+		g.takeImage()
 	}
 	im.at = 0
 }
@@ -304,11 +410,12 @@ func (g *group) tickImages(now smr.Instant) {
 		im.at = min(im.at, now.Add(retry))
 	}
 	if im.in != nil {
+		g.overtaken()
 		g.reaskBlocks(now)
 		im.at = min(im.at, now.Add(retry))
 	}
 	g.tidyImages(now)
-	if len(im.whole) > im.keep() {
+	if len(im.parts) > 0 || len(im.whole) > 1 || len(im.whole) == 1 && im.durable != nil {
 		im.at = min(im.at, now.Add(max(g.shard.cfg.Snapshots.KeepFor/4, retry)))
 	}
 }
@@ -334,24 +441,37 @@ func (s *Shard) newImageID() uint64 {
 	return mix(s.origin, 1<<62+s.imageIDs) | 1
 }
 
-const compactionChecks = 16 // per EveryBytes or EveryEntries
+const compactionChecks = 16 // per size at which a log is compacted, or EveryEntries
 
 // considerCompaction looks, now and then, whether the log has grown too large.
-func (g *group) considerCompaction() {
+func (g *group) considerCompaction(now smr.Instant) {
 	im, c := &g.images, &g.shard.cfg.Snapshots
 	if im.machine == nil || im.flushing || im.taking || im.restoring != nil {
 		return
 	}
-	if int64(im.grown) < c.EveryBytes/compactionChecks && g.applied < im.seen+max(1, c.EveryEntries/compactionChecks) {
+	if int64(im.grown) < g.every()/compactionChecks && g.applied < im.seen+max(1, c.EveryEntries/compactionChecks) {
 		return
 	}
 	im.grown, im.seen = 0, g.applied
-	v := g.core.State()
-	size, _ := g.shard.log.Size(g.id, 0)
-	if size < g.every() && v.Last-(v.First-1) < c.EveryEntries {
+	if !g.logTooLarge() {
 		return
 	}
+	if own := g.own(); own != nil && own.Index >= g.core.State().First {
+		// The log could be compacted further with the image that there is, but for
+		// followers. Another image would change nothing.
+		index := own.Index
+		g.compact(now, index)
+		if g.core.State().First <= index || !g.logTooLarge() {
+			return
+		}
+	}
 	g.startCompaction()
+}
+
+func (g *group) logTooLarge() bool {
+	v := g.core.State()
+	size, _ := g.shard.log.Size(g.id, 0)
+	return size >= g.every() || v.Last-(v.First-1) >= g.shard.cfg.Snapshots.EveryEntries
 }
 
 // startCompaction has the state made durable; the log is compacted when it is.
@@ -369,10 +489,9 @@ func (g *group) startCompaction() {
 
 // every is how large the log may grow before it is compacted.
 func (g *group) every() int64 {
-	im := &g.images
 	every := g.shard.cfg.Snapshots.EveryBytes
-	if n := len(im.whole); n > 0 && im.durable == nil {
-		every = max(every, im.whole[n-1].bytes)
+	if own := g.own(); own != nil {
+		every = max(every, own.bytes)
 	}
 	return every
 }
@@ -380,6 +499,9 @@ func (g *group) every() int64 {
 // flushed is the word of how far the machine is durable.
 func (g *group) flushed(now smr.Instant, durable uint64, err error) {
 	g.images.flushing = false
+	if errors.Is(err, smr.ErrNoSpace) {
+		return // Apply finds out too
+	}
 	if err != nil {
 		g.shard.cfg.Logger.Error("the state machine cannot be made durable; its log is kept", "group", g.id, "err", err)
 		return
@@ -395,7 +517,7 @@ func (g *group) compact(now smr.Instant, covered uint64) {
 	size, cut := g.shard.log.Size(g.id, c.TailBytes)
 	cut = max(cut, v.Last-min(v.Last, c.TailEntries))
 	to := min(covered, cut, g.applied, v.Applied, v.Persisted)
-	if hard := max(c.HardBytes, 4*g.every()); size <= hard {
+	if hard := max(c.HardBytes, 2*g.every()); size <= hard {
 		to = min(to, g.core.LeastMatch(now))
 		for _, s := range im.sends {
 			if s.file.Index != 0 && now.Sub(s.heard) < patience*g.shard.cfg.ElectionTimeout && s.heard != 0 {
@@ -438,7 +560,6 @@ func (g *group) takeImage() {
 
 // viewTaken labels the view and has it written.
 func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
-	j := g.shard.job
 	var meta smr.SnapshotMeta
 	if err == nil && g.failed != nil {
 		err = g.failed
@@ -449,7 +570,7 @@ func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	if err != nil {
 		g.images.taking = false
 		if view != nil {
-			j.order(func() { _ = view.Close() })
+			g.shard.job.close(view)
 		}
 		if g.failed == nil {
 			// A snapshot from the leader has overtaken it, or the machine is
@@ -460,7 +581,7 @@ func (g *group) viewTaken(now smr.Instant, view smr.View, err error) {
 	}
 	head := &snapshot.Head{Group: g.id, SnapshotMeta: meta, Digest: view.Digest()}
 	id := g.shard.newImageID()
-	j.order(func() { j.takeImage(g, head, id, view) })
+	g.order(func(j *Job) { j.run(&takeImage{g: g, head: head, id: id, view: view}) })
 	if g.shard.without.DurableImage {
 		g.compact(now, meta.Index)
 	}

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
@@ -30,10 +31,12 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		g.tellLeader(wire.SnapshotInstalled, v.Commit, 0)
 		return
 	}
+	if im.in == nil && now < im.refusesUntil {
+		return // it is offered again
+	}
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
-		waited := now.Sub(in.moved)
-		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && waited < patience*g.shard.cfg.ElectionTimeout)
+		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && now.Sub(in.moved) < g.patience())
 		if in.file == file || in.whole || useful {
 			// What comes in will do: the log follows it, wherever it comes from.
 			g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
@@ -46,8 +49,11 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 		file = begun
 		im.in = &incoming{file: file, moved: now}
 	}
+	if !slices.Contains(im.parts, file) {
+		im.parts = append(im.parts, file)
+	}
 	g.shard.cfg.Logger.Info("receiving a snapshot: the leader's log no longer reaches back to this replica", "group", g.id, "index", file.Index, "from", im.in.source)
-	g.shard.job.order(func() { g.shard.job.receiveImage(g, file) })
+	g.order(func(j *Job) { j.receiveImage(g, file) })
 	g.tellLeader(wire.SnapshotRunning, file.Index, 0)
 	g.wakeImages(now.Add(g.shard.cfg.ElectionTimeout))
 }
@@ -64,17 +70,38 @@ func (im *images) begunBefore(logStart, commit uint64) snapshot.File {
 	return left
 }
 
-// dropIncoming gives up what is being received; what there is of it stays until
-// something else comes.
+// dropIncoming gives up what is being received: the sender need send no more of it.
+// What there is stays until something else comes, or the log has overtaken it.
 func (g *group) dropIncoming() {
 	if im := &g.images; im.in != nil && !im.in.whole {
+		if im.in.source != 0 {
+			g.fetchBlocks(im.in.source, im.in.came, 0)
+		}
 		im.in = nil
-		g.shard.job.order(func() { g.shard.job.stopReceiving(g) })
+		g.order(func(j *Job) { j.stopReceiving(g) })
 	}
 }
 
-// imageHas is the job's word on what there is of an image.
-func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bool, err error) {
+// overtaken gives up what is being received when the log has come to where it
+// leads.
+func (g *group) overtaken() {
+	in, v := g.images.in, g.core.State()
+	if in.whole || in.file.Index > v.Commit {
+		return
+	}
+	g.dropIncoming()
+	g.tellLeader(wire.SnapshotInstalled, v.Commit, 0)
+}
+
+// refuse lets a while pass before another image is taken.
+func (im *images) refuse(now smr.Instant, timeout time.Duration) {
+	im.refusesUntil = now.Add(timeout << min(im.refusals, refusesMax))
+	im.refusals++
+}
+
+// imageHas is the job's word on what there is of an image: blocks, and its bytes
+// once it is whole.
+func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole int64, err error) {
 	in := g.images.in
 	if in == nil || in.file != f || in.whole {
 		return
@@ -82,26 +109,33 @@ func (g *group) imageHas(now smr.Instant, f snapshot.File, have uint32, whole bo
 	switch {
 	case errors.Is(err, snapshot.ErrBlock):
 		g.shard.metrics.badFrames.Add(1)
-		in.asked = in.have
+		if in.bad++; in.bad >= badCopiesMax {
+			g.shard.cfg.Logger.Error("a block of a snapshot came in damaged again and again; the leader will be asked for another", "group", g.id, "snapshot", f, "from", in.source, "err", err)
+			g.images.refuse(now, g.shard.cfg.ElectionTimeout)
+			g.giveUpIncoming()
+			return
+		}
+		in.came, in.asked = in.have, in.have
 	case err != nil:
-		g.imageFailed(f, err)
+		g.imageFailed(now, f, err)
 		return
-	case whole:
+	case whole > 0:
 		in.whole = true
-		g.images.add(image{File: f, used: now})
-		g.shard.job.order(func() { g.shard.job.restoreImage(g, f) })
+		g.images.add(image{File: f, bytes: whole, used: now})
+		g.order(func(j *Job) { j.run(&restoreImage{g: g, file: f}) })
 		return
 	}
 	if !in.scanned {
-		in.scanned, in.asked = true, uint64(have)
+		in.scanned, in.came, in.asked = true, uint64(have), uint64(have)
 		if in.source == 0 && have == 0 {
 			g.giveUpIncoming() // there is nothing to go on with
 			return
 		}
 	}
 	if uint64(have) > in.have {
-		in.have, in.moved = uint64(have), now
-		in.asked = max(in.asked, in.have)
+		in.have, in.bad = uint64(have), 0
+		in.came = max(in.came, in.have)
+		in.asked = max(in.asked, in.came)
 	}
 	g.askBlocks(now)
 }
@@ -117,17 +151,26 @@ func (g *group) askBlocks(now smr.Instant) {
 	if ahead > window/2 {
 		return
 	}
+	if in.asked == in.came {
+		in.moved, in.again.count = now, 0 // the first block is under way from now on
+	}
 	if in.source == 0 {
-		in.asked = in.have + 1
-		for _, id := range g.others() {
-			if !slices.Contains(in.gone, id) {
-				g.fetchBlocks(id, in.have, 1)
-			}
-		}
+		in.asked = in.came + 1
+		g.fetchOfAll()
 		return
 	}
 	g.fetchBlocks(in.source, in.asked, window-ahead)
 	in.asked += window - ahead
+}
+
+// fetchOfAll asks all who may have the image for its next block.
+func (g *group) fetchOfAll() {
+	in := g.images.in
+	for _, id := range g.others() {
+		if !slices.Contains(in.gone, id) {
+			g.fetchBlocks(id, in.came, 1)
+		}
+	}
 }
 
 func (g *group) fetchBlocks(of smr.ReplicaID, first, count uint64) {
@@ -154,19 +197,76 @@ func (g *group) giveUpIncoming() {
 	g.tellLeader(wire.SnapshotFailed, index, 0)
 }
 
+// patience is how long this replica waits for the next block of what comes in.
+func (g *group) patience() time.Duration {
+	factor := time.Duration(patience)
+	if q := g.shard.pulses.find(g.images.in.source); q != nil && !q.silent {
+		factor = patienceAlive
+	}
+	return factor * max(g.shard.cfg.ElectionTimeout, g.images.pace)
+}
+
 // reaskBlocks asks again when nothing has come for a while.
 func (g *group) reaskBlocks(now smr.Instant) {
-	in := g.images.in
-	if in == nil || in.whole || !in.scanned || now.Sub(in.moved) < g.shard.cfg.ElectionTimeout {
+	im, in := &g.images, g.images.in
+	if in == nil || in.whole || !in.scanned || in.came > in.have {
 		return
 	}
-	if now.Sub(in.moved) >= patience*g.shard.cfg.ElectionTimeout {
+	if now.Sub(in.moved) >= g.patience() {
 		g.giveUpIncoming() // whoever has it is gone
 		return
 	}
-	in.asked = in.have
-	g.askBlocks(now)
+	a := &in.again
+	wait := max(g.shard.cfg.ElectionTimeout, paceFactor*im.pace) << a.back
+	if now.Sub(max(in.moved, a.asked)) < wait {
+		return
+	}
+	switch {
+	case a.count == 0:
+		a.count, a.until = 1, in.asked
+	case a.tries == 0:
+		a.count = min(2*a.count, uint64(g.shard.blocksAhead))
+	}
+	a.asked = now
+	a.tries++
+	a.back = min(a.back+1, backMax)
+	if in.source == 0 {
+		g.fetchOfAll()
+	} else {
+		g.fetchBlocks(in.source, in.came, min(a.count, in.asked-in.came))
+	}
 	g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)
+}
+
+// follow notes when a block has come, and whether it is the one that is wanted.
+func (in *incoming) follow(now smr.Instant, number uint64, pace *time.Duration) (wanted bool) {
+	a := &in.again
+	wanted = number == in.came && number < in.asked
+	if !wanted || a.tries == 0 {
+		took := now.Sub(max(in.moved, in.heard))
+		if *pace == 0 {
+			*pace = took
+		}
+		*pace += (took - *pace) / 4
+	}
+	in.heard = now
+	switch {
+	case wanted:
+		if a.tries == 0 {
+			a.back = 0
+		}
+		in.moved, a.tries = now, 0
+		if in.came++; in.came >= a.until {
+			a.count = 0
+		}
+	case number < in.came:
+		a.asked = now // a copy: what was asked for again was only slow
+	case number >= a.gap && number < in.asked:
+		// What should have come before it was lost.
+		a.gap, a.count = in.asked, 0
+		in.asked = in.came
+	}
+	return wanted
 }
 
 // blockCame is a block of an image.
@@ -185,25 +285,30 @@ func (g *group) blockCame(now smr.Instant, from smr.ReplicaID, b *wire.SnapshotB
 		}
 		return
 	}
-	if b.Number < in.have || b.Number >= in.asked {
+	if in.source = from; !in.follow(now, b.Number, &g.images.pace) {
+		g.askBlocks(now)
 		return
 	}
-	in.source, in.moved = from, now
 	block := *b
-	g.shard.job.order(func() { g.shard.job.blockCame(g, block) })
+	g.order(func(j *Job) { j.blockCame(g, block) })
 }
 
-// imageFailed gives an image up that cannot be received or restored.
-func (g *group) imageFailed(f snapshot.File, err error) {
+// imageFailed gives an image up that cannot be received or restored. One that is
+// whole, and may do another time, stays for a while.
+func (g *group) imageFailed(now smr.Instant, f snapshot.File, err error) {
 	im := &g.images
-	g.shard.cfg.Logger.Error("a snapshot cannot be installed; the leader will be asked for another", "group", g.id, "snapshot", f, "err", err)
+	im.refuse(now, g.shard.cfg.ElectionTimeout)
+	g.shard.cfg.Logger.Error("a snapshot cannot be installed; the leader will be asked for another", "group", g.id, "snapshot", f, "wait", im.refusesUntil.Sub(now), "err", err)
 	if im.in != nil && im.in.file == f {
 		im.in = nil
 	}
-	g.imageBad(f)
-	g.shard.job.order(func() {
-		g.shard.job.stopReceiving(g)
-		if errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat) {
+	bad := errors.Is(err, smr.ErrCorrupt) || errors.Is(err, snapshot.ErrFormat)
+	if bad {
+		im.whole = slices.DeleteFunc(im.whole, func(i image) bool { return i.File == f })
+	}
+	g.order(func(j *Job) {
+		j.stopReceiving(g)
+		if bad {
 			_ = im.dir.Remove(f)
 		}
 	})
@@ -219,9 +324,9 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 	}
 	if err != nil {
 		if restoration != nil {
-			g.shard.job.order(func() { _ = restoration.Close() })
+			g.shard.job.close(restoration)
 		}
-		g.imageFailed(f, err)
+		g.imageFailed(now, f, err)
 		return
 	}
 	if im.in != nil && im.in.file == f {
@@ -229,7 +334,7 @@ func (g *group) imageReady(now smr.Instant, f snapshot.File, head *snapshot.Head
 	}
 	if im.restoring != nil || !g.core.Restored(now, head.SnapshotMeta) {
 		// The log has overtaken it.
-		g.shard.job.order(func() { _ = restoration.Close() })
+		g.shard.job.close(restoration)
 		g.tellLeader(wire.SnapshotInstalled, g.core.State().Commit, 0)
 		return
 	}
@@ -286,10 +391,10 @@ func (g *group) exchange(r *restoring) {
 func (g *group) imageInstalled(now smr.Instant, r *restoring) {
 	im := &g.images
 	im.restoring = nil
-	im.seen, im.grown = r.head.Index, 0
+	im.seen, im.grown, im.refusals = r.head.Index, 0, 0
 	g.shard.metrics.snapshotsInstalled.Add(1)
 	g.shard.cfg.Logger.Info("snapshot installed", "group", g.id, "index", r.head.Index)
-	g.shard.job.order(func() { _ = r.restoration.Close() })
+	g.shard.job.close(r.restoration)
 	g.tellLeader(wire.SnapshotInstalled, r.head.Index, 0)
 	g.wakeImages(now)
 }

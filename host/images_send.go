@@ -59,7 +59,7 @@ func (g *group) bestImage(logStart uint64) *image {
 	whole := g.images.whole
 	v := g.core.State()
 	for i := len(whole) - 1; i >= 0; i-- {
-		if whole[i].Index >= logStart && whole[i].Index <= v.Applied {
+		if !whole[i].bad && whole[i].Index >= logStart && whole[i].Index <= v.Applied {
 			return &whole[i]
 		}
 	}
@@ -73,7 +73,12 @@ func (g *group) blocksWanted(now smr.Instant, from smr.ReplicaID, f *wire.Snapsh
 		return
 	}
 	file := snapshot.File{Index: f.Index, ID: f.ID}
-	if i := im.find(file); i != nil {
+	i := im.find(file)
+	if i != nil && i.bad {
+		g.order(func(j *Job) { j.sendGone(g, from, file) })
+		return
+	}
+	if i != nil {
 		i.used = now
 	}
 	for i := range im.sends {
@@ -81,8 +86,8 @@ func (g *group) blocksWanted(now smr.Instant, from smr.ReplicaID, f *wire.Snapsh
 			im.sends[i].heard = now
 		}
 	}
-	first, end := uint32(f.First), uint32(min(f.First+min(f.Count, uint64(g.shard.blocksAhead)), snapshot.BlocksMax))
-	g.shard.job.order(func() { g.shard.job.sendBlocks(g, from, file, first, end) })
+	r := blockRange{uint32(f.First), uint32(min(f.First+min(f.Count, uint64(g.shard.blocksAhead)), snapshot.BlocksMax))}
+	g.order(func(j *Job) { j.sendBlocks(g, from, file, r) })
 }
 
 // imageStatus is a follower's word on how far it is.

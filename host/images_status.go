@@ -22,25 +22,45 @@ type SnapshotStatus struct {
 	LogBytes int64
 }
 
-// Snapshots is for simulations, which may call it between turns.
+// Snapshots is what this replica knew of its snapshots at the end of its last turn.
+// It is cheap and asks nobody.
 func (g *Group) Snapshots() SnapshotStatus {
-	im := &g.g.images
-	st := SnapshotStatus{Taking: im.taking || im.flushing, Restoring: im.restoring != nil}
-	if n := len(im.whole); n > 0 {
-		st.Newest = im.whole[n-1].Index
-	}
-	if in := im.in; in != nil {
-		st.Receiving, st.Blocks = in.file.Index, in.have
-		st.Restoring = st.Restoring || in.whole
+	v := &g.g.view
+	st := SnapshotStatus{
+		Newest: v.newest.Load(), Taking: v.taking.Load(), Restoring: v.restoring.Load(),
+		Receiving: v.receiving.Load(), Blocks: v.blocks.Load(),
 	}
 	st.LogBytes, _ = g.g.shard.log.Size(g.g.id, 0)
 	return st
 }
 
+// publishImages is publish for Snapshots.
+func (g *group) publishImages() {
+	im, v := &g.images, &g.view
+	if im.machine == nil {
+		return
+	}
+	var newest, receiving, blocks uint64
+	if n := len(im.whole); n > 0 {
+		newest = im.whole[n-1].Index
+	}
+	restoring := im.restoring != nil
+	if in := im.in; in != nil {
+		receiving, blocks = in.file.Index, in.have
+		restoring = restoring || in.whole
+	}
+	v.newest.Store(newest)
+	v.receiving.Store(receiving)
+	v.blocks.Store(blocks)
+	v.taking.Store(im.taking || im.flushing)
+	v.restoring.Store(restoring)
+}
+
 // Compact makes the state durable, and compacts the log, as when it has grown too
-// large: a state in memory has a snapshot taken. What followers need and the tail
-// of SnapshotConfig stay. It returns when that has begun; nothing more happens if
-// it is under way already. ErrConfig if the state machine is no smr.Snapshotter.
+// large: a state in memory has a snapshot taken. What this replica has applied when
+// it is called is in it, unless one is under way already. What followers need and
+// the tail of SnapshotConfig stay. It returns when that has begun. ErrConfig if the
+// state machine is no smr.Snapshotter.
 func (g *Group) Compact(ctx context.Context) error {
 	return g.control(ctx, func(smr.Instant) error {
 		im := &g.g.images
@@ -49,12 +69,24 @@ func (g *Group) Compact(ctx context.Context) error {
 			return g.g.failed
 		case im.machine == nil:
 			return fmt.Errorf("%w: the state machine of group %d has no snapshots, so its log stays whole", ErrConfig, g.g.id)
-		case !im.flushing && !im.taking && im.restoring == nil && g.g.applied > 0:
-			g.g.shard.activate(g.g)
-			g.g.startCompaction()
+		case g.g.applied < g.g.view.applied.Load():
+			// The worker has applied more than the shard has heard of, such as what
+			// the caller has just proposed.
+			g.g.worker.push(&applyJob{group: g.g, act: func() error { return nil }, then: g.g.compactNow})
+		default:
+			g.g.compactNow()
 		}
 		return nil
 	})
+}
+
+// compactNow is Compact, once the shard knows what is applied.
+func (g *group) compactNow() {
+	im := &g.images
+	if !im.flushing && !im.taking && im.restoring == nil && g.applied > 0 {
+		g.shard.activate(g)
+		g.startCompaction()
+	}
 }
 
 // ReadLog returns the entries from first to last, or fewer from first on, as they

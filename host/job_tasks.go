@@ -3,29 +3,24 @@ package host
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/snapshot"
-	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wire"
 )
-
-func durationOf(bytes, perSecond int64) time.Duration {
-	return time.Duration(float64(bytes) / float64(perSecond) * 1e9)
-}
-
-// BulkSender is a Sender that has a way of its own for what is large and may
-// wait, so that it does not hold up what is small and may not.
-type BulkSender interface {
-	SendBulk(to uint64, b *transport.Buffer) error
-}
 
 // takeImage writes an image of a view.
 type takeImage struct {
 	g      *group
+	head   *snapshot.Head
+	id     uint64
 	view   smr.View
-	taking *snapshot.Taking
+	taking *snapshot.Taking // once begun
+}
+
+func (t *takeImage) begin() (err error) {
+	t.taking, err = t.g.images.dir.Take(t.head, t.id, t.view)
+	return err
 }
 
 func (t *takeImage) step(now smr.Instant) (smr.Instant, bool) {
@@ -38,20 +33,15 @@ func (t *takeImage) step(now smr.Instant) (smr.Instant, bool) {
 	return 0, true
 }
 
-func (t *takeImage) close() {
-	_ = t.taking.Close()
-	_ = t.view.Close()
+func (t *takeImage) failed(err error) {
+	t.g.tell(func(now smr.Instant) { t.g.imageTaken(now, snapshot.File{}, 0, err) })
 }
 
-// takeImage begins a take on the job's goroutine.
-func (j *Job) takeImage(g *group, h *snapshot.Head, id uint64, view smr.View) {
-	taking, err := g.images.dir.Take(h, id, view)
-	if err != nil {
-		_ = view.Close()
-		g.tell(func(now smr.Instant) { g.imageTaken(now, snapshot.File{}, 0, err) })
-		return
+func (t *takeImage) close() {
+	if t.taking != nil {
+		_ = t.taking.Close()
 	}
-	j.add(&takeImage{g: g, view: view, taking: taking})
+	_ = t.view.Close()
 }
 
 // flushMachine finds out how far a state machine on disk is durable, and makes
@@ -76,84 +66,11 @@ func (f *flushMachine) step(smr.Instant) (smr.Instant, bool) {
 	return 0, true
 }
 
+func (f *flushMachine) failed(err error) {
+	f.g.tell(func(now smr.Instant) { f.g.flushed(now, 0, err) })
+}
+
 func (f *flushMachine) close() {}
-
-// sendBlocks sends what a follower has asked for.
-type sendBlocks struct {
-	g         *group
-	to        smr.ReplicaID
-	file      snapshot.File
-	blocks    *snapshot.Blocks
-	next, end uint32
-}
-
-// sendBlocks takes a question for blocks.
-func (j *Job) sendBlocks(g *group, to smr.ReplicaID, file snapshot.File, first, end uint32) {
-	for _, t := range j.tasks {
-		s, ok := t.work.(*sendBlocks)
-		if ok && s.g == g && s.to == to {
-			if s.file == file {
-				if first < s.next || first > s.end {
-					s.next = first // asked again: something was lost
-				}
-				s.end, t.at = max(s.next, end), 0
-				return
-			}
-			s.end = s.next // another image: this one is over
-			t.at = 0
-		}
-	}
-	blocks, err := g.images.dir.Open(file)
-	if err != nil {
-		if !errors.Is(err, snapshot.ErrGone) {
-			g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", g.id, "snapshot", file, "err", err)
-		}
-		j.sendBlock(to, &wire.SnapshotBlock{Group: g.id, Index: file.Index, ID: file.ID})
-		return
-	}
-	j.add(&sendBlocks{g: g, to: to, file: file, blocks: blocks, next: first, end: end})
-}
-
-func (s *sendBlocks) step(now smr.Instant) (smr.Instant, bool) {
-	j := s.g.shard.job
-	s.end = min(s.end, s.blocks.Count())
-	if s.next >= s.end {
-		return 0, true
-	}
-	if at := j.tokens.ready(now); at > now {
-		return at, false
-	}
-	b, err := s.blocks.Block(s.next)
-	if err != nil {
-		s.g.shard.cfg.Logger.Error("a snapshot cannot be read", "group", s.g.id, "snapshot", s.file, "err", err)
-		s.g.tell(func(now smr.Instant) { s.g.imageBad(s.file) })
-		return 0, true
-	}
-	j.sendBlock(s.to, &wire.SnapshotBlock{Group: s.g.id, Index: s.file.Index, ID: s.file.ID, Number: uint64(s.next), Data: b})
-	s.next++
-	return now, s.next >= s.end
-}
-
-func (s *sendBlocks) close() { _ = s.blocks.Close() }
-
-// sendBlock sends one block. One that is refused is lost, and asked for again.
-func (j *Job) sendBlock(to smr.ReplicaID, b *wire.SnapshotBlock) {
-	s := j.shard
-	buf := transport.GetBuffer()
-	buf.B = wire.AppendSnapshotBlock(wire.AppendHeader(buf.B[:0], s.number), b)
-	n := len(buf.B)
-	var err error
-	if bulk, ok := s.out.sender.(BulkSender); ok {
-		err = bulk.SendBulk(uint64(to), buf)
-	} else {
-		err = s.out.sender.Send(uint64(to), buf)
-	}
-	if err == nil && b.Data != nil {
-		j.tokens.take(n)
-		s.metrics.snapshotBytesSent.Add(uint64(n))
-		s.metrics.snapshotBlocksSent.Add(1)
-	}
-}
 
 // receiveImage writes what comes in of an image.
 type receiveImage struct {
@@ -175,13 +92,14 @@ func (j *Job) receiveImage(g *group, file snapshot.File) {
 	}
 	for _, f := range dir.Whole() {
 		if f == file { // received by an earlier life, and not restored
-			g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, true, nil) })
+			bytes, err := dir.Bytes(file)
+			g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, bytes, err) })
 			return
 		}
 	}
 	r, err := dir.Receive(file)
 	if err != nil {
-		g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, false, err) })
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, 0, 0, err) })
 		return
 	}
 	j.add(&receiveImage{g: g, r: r})
@@ -190,7 +108,7 @@ func (j *Job) receiveImage(g *group, file snapshot.File) {
 func (j *Job) stopReceiving(g *group) {
 	for i, t := range j.tasks {
 		if r, ok := t.work.(*receiveImage); ok && r.g == g {
-			r.close()
+			j.end(r)
 			j.tasks = append(j.tasks[:i], j.tasks[i+1:]...)
 			return
 		}
@@ -217,7 +135,7 @@ func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
 		r.begun = true
 		have := r.r.Have()
 		g.shard.metrics.snapshotBlocksResumed.Add(uint64(have))
-		g.tell(func(now smr.Instant) { g.imageHas(now, file, have, false, nil) })
+		g.tell(func(now smr.Instant) { g.imageHas(now, file, have, 0, nil) })
 	}
 	if len(r.blocks) == 0 {
 		return smr.Never, false
@@ -231,8 +149,17 @@ func (r *receiveImage) step(now smr.Instant) (smr.Instant, bool) {
 	whole, err := r.r.Take(uint32(b.Number), b.Data)
 	have := r.r.Have()
 	g.shard.metrics.snapshotBytesReceived.Add(uint64(len(b.Data)))
-	g.tell(func(now smr.Instant) { g.imageHas(now, file, have, whole, err) })
+	var bytes int64
+	if whole {
+		bytes = r.r.Bytes()
+	}
+	g.tell(func(now smr.Instant) { g.imageHas(now, file, have, bytes, err) })
 	return now, whole || err != nil && !errors.Is(err, snapshot.ErrBlock)
+}
+
+func (r *receiveImage) failed(err error) {
+	file := r.r.File()
+	r.g.tell(func(now smr.Instant) { r.g.imageHas(now, file, 0, 0, err) })
 }
 
 func (r *receiveImage) close() { _ = r.r.Close() }
@@ -247,19 +174,13 @@ type restoreImage struct {
 	next        uint32
 }
 
-func (j *Job) restoreImage(g *group, file snapshot.File) {
-	r := &restoreImage{g: g, file: file, dec: snapshot.Decoder{ID: file.ID}}
-	var err error
-	if r.blocks, err = g.images.dir.Open(file); err == nil {
-		if r.restoration, err = g.images.machine.BeginRestore(); err != nil {
-			_ = r.blocks.Close()
-		}
+func (r *restoreImage) begin() (err error) {
+	r.dec.ID = r.file.ID
+	if r.blocks, err = r.g.images.dir.Open(r.file); err != nil {
+		return err
 	}
-	if err != nil {
-		g.tell(func(now smr.Instant) { g.imageReady(now, file, nil, nil, err) })
-		return
-	}
-	j.add(r)
+	r.restoration, err = r.g.images.machine.BeginRestore()
+	return err
 }
 
 func (r *restoreImage) step(now smr.Instant) (smr.Instant, bool) {
@@ -270,13 +191,27 @@ func (r *restoreImage) step(now smr.Instant) (smr.Instant, bool) {
 	if err == nil {
 		err = r.restoration.Finish()
 	}
-	g, file, head, restoration := r.g, r.file, r.dec.Head(), r.restoration
 	if err != nil {
-		_ = restoration.Close()
+		r.failed(err)
+		return 0, true
 	}
-	r.restoration = nil
-	g.tell(func(now smr.Instant) { g.imageReady(now, file, head, restoration, err) })
+	g, file, head, restoration := r.g, r.file, r.dec.Head(), r.restoration
+	r.restoration = nil // it is the group's
+	g.tell(func(now smr.Instant) { g.imageReady(now, file, head, restoration, nil) })
 	return 0, true
+}
+
+// failed closes the restoration before the group hears of it, which may begin
+// another one then.
+func (r *restoreImage) failed(err error) {
+	g, file, restoration := r.g, r.file, r.restoration
+	r.restoration = nil
+	if restoration != nil {
+		if e := guarded(restoration.Close); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	g.tell(func(now smr.Instant) { g.imageReady(now, file, nil, nil, err) })
 }
 
 // feed reads one block and writes what is in it.
@@ -305,7 +240,9 @@ func (r *restoreImage) feed() error {
 }
 
 func (r *restoreImage) close() {
-	_ = r.blocks.Close()
+	if r.blocks != nil {
+		_ = r.blocks.Close()
+	}
 	if r.restoration != nil {
 		_ = r.restoration.Close()
 	}

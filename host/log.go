@@ -20,6 +20,8 @@ type Syncer struct {
 	wake  func()
 	acks  []wal.Ack
 	err   error
+	// noSpace is what the newest Sync came to.
+	noSpace bool
 	// full: the disk had no room for the last batch, which the log has kept. It
 	// is tried again when the shard says so.
 	full, retry atomic.Bool
@@ -35,20 +37,33 @@ func (s *Syncer) HasWork() bool {
 // shard stops, and Turn does nothing more: what the log says after a failed sync
 // cannot be believed.
 func (s *Syncer) Turn() bool {
+	if !s.Sync() {
+		return false
+	}
+	s.Tell()
+	return true
+}
+
+// Sync is the first half of Turn. Tell must follow before the next Sync. The shard
+// may take turns between the two, as it does while a disk works: what it writes
+// then is not covered.
+func (s *Syncer) Sync() bool {
 	if !s.HasWork() {
 		return false
 	}
 	s.retry.Store(false)
 	acks, err := s.shard.log.Sync(s.acks[:0])
 	s.acks = acks
-	full := errors.Is(err, wal.ErrNoSpace)
-	s.full.Store(full)
-	if !full {
+	s.noSpace = errors.Is(err, wal.ErrNoSpace)
+	s.full.Store(s.noSpace)
+	if !s.noSpace {
 		s.err = err
 	}
-	s.shard.inbox.synced(acks, full, s.err)
 	return true
 }
+
+// Tell is the second half of Turn: it tells the shard what came of Sync.
+func (s *Syncer) Tell() { s.shard.inbox.synced(s.acks, s.noSpace, s.err) }
 
 // fetchJob is entries that a core wants back from disk.
 type fetchJob struct {

@@ -1,6 +1,9 @@
 package host
 
 import (
+	"errors"
+	"log/slog"
+
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wire"
@@ -24,6 +27,9 @@ type outbox struct {
 	shard  uint32
 	sender Sender
 	peers  []peerFrame // in the order in which peers were first written to
+	log    *slog.Logger
+	// tooLarge: it was logged that the transport does not carry a frame.
+	tooLarge bool
 }
 
 type peerFrame struct {
@@ -55,11 +61,16 @@ func (o *outbox) open(p *peerFrame) *transport.Buffer {
 }
 
 // send gives the frame away. A frame that is refused is lost: the transport
-// counts it, and the cores send again.
+// counts it, and the cores send again. Config.frameBytesMax sees to it that none is
+// too large, which would be for ever.
 func (o *outbox) send(p *peerFrame) {
 	b := p.b
 	p.b = nil
-	_ = o.sender.Send(uint64(p.id), b)
+	size := len(b.B)
+	if err := o.sender.Send(uint64(p.id), b); errors.Is(err, transport.ErrFrameTooLarge) && !o.tooLarge {
+		o.tooLarge = true
+		o.log.Error("a frame is larger than the transport carries: the peer does not get it, however often it is sent", "peer", p.id.String(), "bytes", size)
+	}
 }
 
 // flush sends what this turn has gathered.

@@ -1,12 +1,16 @@
 package host
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/transport"
+	"github.com/quorate/quorate/wire"
 )
 
 // A request's number finds its waiter while it waits, and nobody afterwards,
@@ -84,6 +88,68 @@ func TestDeadlineHeap(t *testing.T) {
 }
 
 // "Inboxes are bounded. Full means ErrBusy at once."
+// measure is a Sender that notes the largest frame.
+type measure struct{ largest int }
+
+func (m *measure) Send(_ uint64, b *transport.Buffer) error {
+	m.largest = max(m.largest, len(b.B))
+	b.Release()
+	return nil
+}
+
+// "CommandBytesMax bounds a command": the largest that it allows fits into a frame,
+// as the last of a batch in a frame that was nearly full, and the transport takes
+// such a frame, however large the bound is.
+func TestLargestCommandFitsAFrame(t *testing.T) {
+	for _, size := range []int{4 << 20, 72 << 20, 100 << 20} {
+		cfg := Config{ID: 1, Cluster: 7, Dir: t.TempDir(), Listen: "127.0.0.1:0", Peers: map[smr.ReplicaID]string{2: "127.0.0.1:1"},
+			CommandBytesMax: size, InboxBytesMax: 2 * size, LogBufferBytesMax: 2 * size, Logger: slog.New(slog.DiscardHandler)}
+		h, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sent measure
+		o := outbox{sender: &sent, log: cfg.Logger}
+		f := o.frame(2)
+		f.B = append(f.B, make([]byte, frameBytesSoft-len(f.B))...)
+		f = o.frame(2)
+		f.B = wire.AppendForward(f.B, &wire.Forward{Group: 1, Term: 1, Entries: []smr.Entry{
+			{Kind: smr.KindCommand, Data: make([]byte, proposeBytesMax-smr.EntryOverhead-1)}, {Kind: smr.KindCommand, Data: make([]byte, size)}}})
+		o.flush()
+		if sent.largest <= size+proposeBytesMax {
+			t.Errorf("a frame of %d bytes for a command of %d", sent.largest, size)
+		}
+		err = h.transport.Send(2, &transport.Buffer{B: make([]byte, sent.largest)})
+		if !errors.Is(err, transport.ErrNotConnected) { // the first that it looks at is the size
+			t.Errorf("a frame with a command of %d bytes: %v", size, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// narrow is a Sender that carries no frame.
+type narrow struct{}
+
+func (narrow) Send(_ uint64, b *transport.Buffer) error {
+	b.Release()
+	return transport.ErrFrameTooLarge
+}
+
+// A frame that the transport will never carry is said to an operator, once.
+func TestFrameTooLargeIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	o := outbox{sender: narrow{}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 2 {
+		o.frame(2)
+		o.flush()
+	}
+	if text := log.String(); strings.Count(text, "larger than the transport carries") != 1 {
+		t.Errorf("logged %q", text)
+	}
+}
+
 func TestInboxBounds(t *testing.T) {
 	wakes := 0
 	in := inbox{bytesMax: 1000, wake: func() { wakes++ }}
@@ -111,8 +177,15 @@ func TestInboxBounds(t *testing.T) {
 			t.Fatal("the letters are not what was put in")
 		}
 	}
-	if wakes != 3 {
-		t.Errorf("woken %d times for three times something in an empty inbox", wakes)
+	// What never fits would be sent again for ever.
+	if err := in.frame(1, transport.Frame{B: make([]byte, 1001)}); err != nil {
+		t.Errorf("a frame larger than the inbox, into an empty one: %v", err)
+	}
+	if err := in.frame(1, transport.Frame{B: make([]byte, 1)}); !errors.Is(err, ErrBusy) {
+		t.Errorf("a frame after that: %v", err)
+	}
+	if wakes != 4 {
+		t.Errorf("woken %d times for four times something in an empty inbox", wakes)
 	}
 	in.stop(ErrStopped)
 	if err := in.request(&waiter{}); !errors.Is(err, ErrStopped) {

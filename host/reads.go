@@ -154,22 +154,28 @@ func (g *group) reaskReads(now smr.Instant) {
 // expireReads gives up the reads whose deadline has passed.
 func (g *group) expireReads(now smr.Instant) {
 	r := &g.reads
-	r.fresh = r.expire(now, r.fresh, ErrNoLeader)
+	r.fresh = g.expire(now, r.fresh, (*group).noLeader)
 	for i := range r.asked {
-		r.asked[i].waiters = r.expire(now, r.asked[i].waiters, ErrNoLeader)
+		r.asked[i].waiters = g.expire(now, r.asked[i].waiters, (*group).noLeader)
 	}
 	for i := range r.ready {
-		r.ready[i].waiters = r.expire(now, r.ready[i].waiters, ErrApplyLag)
+		r.ready[i].waiters = g.expire(now, r.ready[i].waiters, func(*group) error { return ErrApplyLag })
 	}
 }
 
-func (r *reads) expire(now smr.Instant, ws []*waiter, err error) []*waiter {
+// expire answers the reads among ws that are too late with what why returns, and
+// returns the others.
+func (g *group) expire(now smr.Instant, ws []*waiter, why func(*group) error) []*waiter {
+	var err error
 	return slices.DeleteFunc(ws, func(w *waiter) bool {
 		if w.deadline > now {
 			return false
 		}
+		if err == nil {
+			err = why(g)
+		}
 		w.complete(smr.Result{}, err)
-		r.count--
+		g.reads.count--
 		return true
 	})
 }

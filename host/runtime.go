@@ -60,6 +60,11 @@ type Protections struct {
 	// Prepared: the log's segments are plain files that grow, neither reserved
 	// nor recycled. It protects from nothing: it is for measurements.
 	Prepared bool
+	// DirectWrites: the log is written through the page cache. It protects from
+	// nothing: it is for measurements.
+	DirectWrites bool
+	// DiskWatch: a leader whose disk stalls keeps leading.
+	DiskWatch bool
 	// Pulse: groups rest although no host vouches for another.
 	Pulse bool
 }
@@ -82,7 +87,7 @@ func NewRuntime(cfg Config, env Env) (*Runtime, error) {
 	}
 	rt := &Runtime{cfg: cfg, env: env}
 	for i := range cfg.ApplyWorkers {
-		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i)})
+		rt.workers = append(rt.workers, &Worker{wake: wakeOf(env.WakeWorker, i), now: env.Now})
 	}
 	for i := range cfg.Shards {
 		s, err := rt.newShard(i)
@@ -116,17 +121,21 @@ const startTailBytesMax = 4 << 20
 func (rt *Runtime) newShard(number int) (*Shard, error) {
 	cfg := &rt.cfg
 	log, err := wal.Open(cfg.FS, path.Join(cfg.Dir, fmt.Sprintf("shard-%03d", number)), wal.Options{
-		Identity:       wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
-		Shard:          uint32(number),
-		SegmentBytes:   cfg.SegmentBytes,
-		BufferBytesMax: 2 * cfg.LogBufferBytesMax,
-		TailBytesMax:   startTailBytesMax,
-		RecycleMax:     recycleMax(cfg),
-		Logger:         cfg.Logger,
-		Now:            rt.env.Now,
-		NoSync:         rt.env.Without.Sync,
-		Plain:          rt.env.Without.Prepared,
+		Identity:     wal.Identity{Cluster: cfg.Cluster, Replica: cfg.ID, Incarnation: cfg.Incarnation},
+		Shard:        uint32(number),
+		MustExist:    cfg.LogsExist,
+		SegmentBytes: cfg.SegmentBytes,
+		TailBytesMax: startTailBytesMax,
+		RecycleMax:   recycleMax(cfg),
+		Logger:       cfg.Logger,
+		Now:          rt.env.Now,
+		NoSync:       rt.env.Without.Sync,
+		Plain:        rt.env.Without.Prepared,
+		PageCache:    rt.env.Without.DirectWrites,
 	})
+	if errors.Is(err, wal.ErrMissing) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of shard %d: %w", number, err)
 	}
@@ -140,9 +149,10 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		groups:  map[smr.GroupID]*group{}, starting: map[smr.GroupID]bool{},
 		sweepAt: smr.Never,
 		disk:    diskRoom{retryAt: smr.Never},
+		watch:   idleDisk,
 		pulses:  pulses{at: smr.Never},
 		clock:   groupClock{limit: smr.Never},
-		out:     outbox{shard: uint32(number), sender: rt.env.Sender},
+		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax
@@ -224,9 +234,12 @@ func (rt *Runtime) shardOf(g smr.GroupID) *Shard {
 // crash; nothing of it was acknowledged.
 func (rt *Runtime) Close() error {
 	var errs []error
+	for _, w := range rt.workers {
+		w.drop(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrStopped))
+	}
 	for _, s := range rt.shards {
 		s.inbox.stop(ErrStopped)
-		s.job.close()
+		s.job.endAll()
 		for _, e := range s.deadlines {
 			e.g.fail(ErrStopped)
 			if r := e.g.images.restoring; r != nil {

@@ -11,7 +11,8 @@ import (
 
 // SeedLog makes, in an empty directory, the log of a host whose group g begins
 // at m: for a group that is restored from a backup. Its state machine must then
-// be at m.Index. All members must be seeded alike. cfg needs ID, Cluster,
+// be at m.Index. All members must be seeded alike: give those that were not another
+// Cluster, so that they refuse one another. cfg needs ID, Cluster,
 // Incarnation, Dir, FS and Shards alone. The log is synced when it returns.
 func SeedLog(cfg Config, g smr.GroupID, m smr.SnapshotMeta) error {
 	if err := cfg.complete(); err != nil {

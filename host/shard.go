@@ -47,6 +47,8 @@ type Shard struct {
 	jobEntries int
 	failed     error
 	disk       diskRoom
+	watch      diskWatch
+	diskFull   atomic.Bool // disk.full(), for anyone
 	imageIDs   uint64
 	// blocksAhead is how many blocks of a snapshot are asked for ahead.
 	blocksAhead int
@@ -58,7 +60,8 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames, diskFull, damagedReads atomic.Uint64
+	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
+	diskFull, diskStalls, damagedReads, slowApplies                                                   atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
@@ -95,11 +98,13 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 		s.retryDisk(now)
 	}
 	taken := s.runGroups(now)
-	if s.log.Pending() {
+	pending := s.log.Pending()
+	if pending {
 		s.syncer.wake()
 	}
 	s.out.flush()
-	next := s.disk.retryAt
+	s.watchDisk(now, pending)
+	next := min(s.disk.retryAt, s.watch.at)
 	if len(s.deadlines) > 0 {
 		next = min(next, s.deadlines[0].at)
 	}
@@ -172,7 +177,7 @@ func (s *Shard) receive(now smr.Instant, l *letters) {
 	}
 	for _, job := range l.applied {
 		if g := job.group; g.failed == nil {
-			g.guard(func() { g.appliedUpTo(job) })
+			g.guard(func() { g.appliedUpTo(now, job) })
 			s.activate(g)
 		}
 		s.putJob(job)
@@ -233,8 +238,12 @@ func (s *Shard) request(now smr.Instant, w *waiter) {
 		return
 	}
 	s.metrics.proposals.Add(1)
-	if s.disk.full {
+	if s.disk.full() {
 		w.complete(smr.Result{}, ErrDiskFull)
+		return
+	}
+	if s.watch.stalled {
+		w.complete(smr.Result{}, ErrDiskStalled)
 		return
 	}
 	if s.congested() || s.waiters.bytes+w.entry.Size() > s.cfg.InboxBytesMax {
@@ -410,12 +419,16 @@ func (s *Shard) waitFor(g *group) {
 
 // expirePending gives up the proposals that no leader was asked to take in time.
 func (g *group) expirePending(now smr.Instant) {
+	var err error
 	g.pending = slices.DeleteFunc(g.pending, func(w *waiter) bool {
 		if w.deadline > now {
 			return false
 		}
+		if err == nil {
+			err = g.noLeader()
+		}
 		g.shard.waiters.remove(w)
-		w.complete(smr.Result{}, ErrNoLeader)
+		w.complete(smr.Result{}, err)
 		return true
 	})
 }

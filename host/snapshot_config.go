@@ -14,7 +14,8 @@ type SnapshotConfig struct {
 	// EveryBytes and EveryEntries: a group's log is compacted when it is larger
 	// than one of them. Defaults 64 MiB and 1,000,000. For a state machine in
 	// memory a log as large as its last snapshot is let grow, so that writing
-	// snapshots at most doubles what is written.
+	// snapshots at most doubles what is written; and no other one is taken while
+	// it is followers that keep the log from being compacted up to the last.
 	EveryBytes   int64
 	EveryEntries uint64
 	// TailBytes of the log are kept for followers that are a little behind, but
@@ -23,7 +24,8 @@ type SnapshotConfig struct {
 	TailEntries uint64
 	// HardBytes: a log that is larger is compacted although a follower that was
 	// heard of lately, or one that is receiving a snapshot, will then need
-	// another snapshot. Default 8 × EveryBytes.
+	// another snapshot. Default 8 × EveryBytes. For a state machine in memory
+	// twice its last snapshot, if that is larger.
 	HardBytes int64
 
 	// BandwidthBytes is how many bytes of snapshots a host sends per second, to

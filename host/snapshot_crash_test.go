@@ -22,6 +22,14 @@ type workbench struct {
 	now   smr.Instant
 	nodes [4]*node // 1 to 3
 	sent  []sentFrame
+	bulk  func([]byte) []byte // if set, changes what goes over the bulk connections; nil: it is lost
+	// One frame in bulkEvery goes over the bulk connections, if that is set, the
+	// next one at bulkAt; bulkQueue waits, and its sender is told no above bulkMax.
+	bulkEvery time.Duration
+	bulkAt    smr.Instant
+	bulkQueue []sentFrame
+	bulkMax   int
+	stalled   *node // whose disk stands still
 }
 
 type node struct {
@@ -32,6 +40,8 @@ type node struct {
 	rt    *host.Runtime
 	group *host.Group
 	book  *book
+	fail  func(what string) error // of its books
+	every int64                   // EveryBytes, if not the usual
 	// The power goes at the operation on the disk of number crashAt, or when
 	// the block of number crashAtBlock has been sent.
 	crashAt, crashAtBlock int
@@ -71,19 +81,37 @@ func (n *node) send(to uint64, b *transport.Buffer, block bool) error {
 		}
 	}
 	if n.frozen == nil {
-		n.w.sent = append(n.w.sent, sentFrame{n.id, smr.ReplicaID(to), bytes.Clone(b.B)})
+		frame := bytes.Clone(b.B)
+		if block && n.w.bulk != nil {
+			frame = n.w.bulk(frame)
+		}
+		switch f := (sentFrame{n.id, smr.ReplicaID(to), frame}); {
+		case frame == nil:
+		case block && n.w.bulkEvery > 0 && len(n.w.bulkQueue) >= n.w.bulkMax:
+			b.Release()
+			return transport.ErrQueueFull
+		case block && n.w.bulkEvery > 0:
+			n.w.bulkQueue = append(n.w.bulkQueue, f)
+		default:
+			n.w.sent = append(n.w.sent, f)
+		}
 	}
 	b.Release()
 	return nil
 }
 
+func (n *node) config() host.Config {
+	every := max(n.every, 16<<10)
+	return host.Config{
+		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
+		Snapshots: host.SnapshotConfig{EveryBytes: every, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
+	}
+}
+
 func (n *node) start() {
 	n.life++
-	n.ops, n.blocks, n.frozen, n.book = 0, 0, nil, &book{}
-	rt, err := host.NewRuntime(host.Config{
-		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
-		Snapshots: host.SnapshotConfig{EveryBytes: 16 << 10, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1},
-	}, host.Env{Sender: n, Seed: uint64(n.id)<<32 + n.life})
+	n.ops, n.blocks, n.frozen, n.book = 0, 0, nil, &book{fail: n.fail}
+	rt, err := host.NewRuntime(n.config(), host.Env{Sender: n, Seed: uint64(n.id)<<32 + n.life})
 	if err == nil {
 		n.group, err = rt.StartGroup(host.GroupConfig{ID: 1, Members: host.Voters(1, 2, 3), Machine: n.book}, n.w.now)
 	}
@@ -101,11 +129,22 @@ func (n *node) stop() {
 	n.rt = nil
 }
 
+// stop stops all.
+func (w *workbench) stop() {
+	for _, n := range w.nodes[1:] {
+		n.stop()
+	}
+}
+
 // step lets everybody take a turn, and starts again who has lost power.
 func (w *workbench) step() {
 	w.now = w.now.Add(2 * time.Millisecond)
 	frames := w.sent
 	w.sent = nil
+	if len(w.bulkQueue) > 0 && w.now >= w.bulkAt {
+		frames = append(frames, w.bulkQueue[0])
+		w.bulkQueue, w.bulkAt = w.bulkQueue[1:], w.now.Add(w.bulkEvery)
+	}
 	for _, f := range frames {
 		if to := w.nodes[f.to]; to.rt != nil {
 			_ = to.rt.Deliver(f.from, transport.PoisonFrame(f.b))
@@ -115,7 +154,9 @@ func (w *workbench) step() {
 		if n.rt != nil {
 			s := n.rt.Shards()[0]
 			s.Turn(w.now)
-			s.Syncer().Turn()
+			if n != w.stalled {
+				s.Syncer().Turn()
+			}
 			s.Fetcher().Turn()
 			s.Job().Turn(w.now)
 			n.rt.Workers()[0].Turn()
@@ -193,7 +234,7 @@ func TestCrashAtEveryStepOfATransfer(t *testing.T) {
 	w := newWorkbench(t, [4]*vfs.Mem{}, 1, 2, 3)
 	w.write(3)
 	w.nodes[3].stop()
-	w.write(150)
+	w.write(200)
 	var disks [4]*vfs.Mem
 	for i := 1; i <= 3; i++ {
 		w.nodes[i].stop()
@@ -226,7 +267,7 @@ func TestCrashAtEveryStepOfATransfer(t *testing.T) {
 				resumed = max(resumed, w.nodes[3].rt.Stats().SnapshotBlocksResumed)
 				a, digestA := l.book.Digest()
 				b, digestB := w.nodes[3].book.Digest()
-				return a == b && digestA == digestB && w.nodes[3].group.Status().Applied == a && len(l.book.pages) == 153
+				return a == b && digestA == digestB && w.nodes[3].group.Status().Applied == a && len(l.book.pages) == 203
 			})
 			if w.nodes[3].book.restored == 0 {
 				t.Fatalf("%s, operation %d: host 3 was not brought up by a snapshot", side, at)

@@ -12,7 +12,7 @@ func away(t *testing.T) (disks [4]*vfs.Mem) {
 	w := newWorkbench(t, disks, 1, 2, 3)
 	w.write(3)
 	w.nodes[3].stop()
-	w.write(150)
+	w.write(200)
 	for i := 1; i <= 3; i++ {
 		w.nodes[i].stop()
 		disks[i] = w.nodes[i].mem

@@ -25,6 +25,16 @@ type book struct {
 	digest   [16]byte
 	restored int
 	slow     chan struct{} // a restoration waits for it before it is finished
+	// fail, if set, is asked before views and restorations do something: view,
+	// read, close view, begin, write, finish, close.
+	fail func(what string) error
+}
+
+func (b *book) fails(what string) error {
+	if b.fail == nil {
+		return nil
+	}
+	return b.fail(what)
 }
 
 func (b *book) Open() (uint64, error) { return 0, nil }
@@ -74,6 +84,7 @@ func (b *book) count() int {
 }
 
 type bookView struct {
+	b       *book
 	pages   [][]byte
 	applied uint64
 	digest  [16]byte
@@ -82,8 +93,11 @@ type bookView struct {
 
 func (v *bookView) Applied() uint64  { return v.applied }
 func (v *bookView) Digest() [16]byte { return v.digest }
-func (v *bookView) Close() error     { return nil }
+func (v *bookView) Close() error     { return v.b.fails("close view") }
 func (v *bookView) Read(p []byte) (int, error) {
+	if err := v.b.fails("read"); err != nil {
+		return 0, err
+	}
 	if v.r == nil {
 		b := binary.AppendUvarint(nil, v.applied)
 		for _, page := range v.pages {
@@ -97,7 +111,7 @@ func (v *bookView) Read(p []byte) (int, error) {
 func (b *book) View() (smr.View, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &bookView{pages: b.pages[:len(b.pages):len(b.pages)], applied: b.applied, digest: b.digest}, nil
+	return &bookView{b: b, pages: b.pages[:len(b.pages):len(b.pages)], applied: b.applied, digest: b.digest}, nil
 }
 
 type bookRestoration struct {
@@ -106,9 +120,21 @@ type bookRestoration struct {
 	next book
 }
 
-func (b *book) BeginRestore() (smr.Restoration, error) { return &bookRestoration{b: b}, nil }
+func (b *book) BeginRestore() (smr.Restoration, error) {
+	return &bookRestoration{b: b}, b.fails("begin")
+}
+
+func (r *bookRestoration) Write(p []byte) (int, error) {
+	if err := r.b.fails("write"); err != nil {
+		return 0, err
+	}
+	return r.Buffer.Write(p)
+}
 
 func (r *bookRestoration) Finish() error {
+	if err := r.b.fails("finish"); err != nil {
+		return err
+	}
 	if r.b.slow != nil {
 		<-r.b.slow
 	}
@@ -133,7 +159,7 @@ func (r *bookRestoration) Commit() error {
 	return nil
 }
 
-func (r *bookRestoration) Close() error { return nil }
+func (r *bookRestoration) Close() error { return r.b.fails("close") }
 
 // shelf is hosts with a book each.
 type shelf struct {
@@ -308,6 +334,12 @@ func TestInstallBlocksNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// docs/snapshots.md: "a restoration that takes long holds up no other group's
+	// snapshots".
+	if err := others[5].Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an image of the other group", func() bool { return s.hosts[5].Stats().SnapshotsTaken > 0 })
 	if n := s.books[5].count(); n > 5 || s.books[5].restored != 0 {
 		t.Errorf("host 5 has %d commands and was restored %d times while its restoration stands still", n, s.books[5].restored)
 	}

@@ -77,7 +77,7 @@ func (st *starting) prepare(stop <-chan struct{}) error {
 		return fmt.Errorf("opening the state machine of group %d: %w", id, err)
 	}
 	if !st.known && applied != 0 {
-		err = fmt.Errorf("%w: the state machine of group %d has applied %d entries, but the log knows no such group: they do not belong together, or the log was lost", ErrConfig, id, applied)
+		err = fmt.Errorf("%w: the state machine of group %d has applied %d entries, but the log knows no such group: the log was lost, or is not of this state machine", ErrDamaged, id, applied)
 	}
 	if err == nil {
 		err = st.images.open(st.shard, &st.cfg)
@@ -86,7 +86,7 @@ func (st *starting) prepare(stop <-chan struct{}) error {
 		applied, err = st.images.atStart(st.shard, id, &st.state, applied, stop)
 	}
 	if err == nil && applied > st.state.Last {
-		err = fmt.Errorf("%w: the state machine of group %d has applied %d entries, but its log ends at %d: they do not belong together, or the log was cut", ErrConfig, id, applied, st.state.Last)
+		err = fmt.Errorf("%w: the state machine of group %d has applied %d entries, but its log ends at %d: the log was cut, or is not of this state machine", ErrDamaged, id, applied, st.state.Last)
 	}
 	if err != nil {
 		return errors.Join(err, machine.Close())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quorate/quorate/host"
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/wal"
 )
 
 // openAlone opens a host whose groups are its own.
@@ -41,6 +42,36 @@ func withImage(t *testing.T) (dir string) {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// A host that had logs does not begin with new ones: it "may have voted and
+// acknowledged what it no longer knows".
+func TestLostLogIsNoNewLog(t *testing.T) {
+	cfg := host.Config{ID: 1, Cluster: 7, Dir: t.TempDir(), Listen: "127.0.0.1:0", LogsExist: true, Logger: quiet}
+	open := func() error {
+		h, err := host.Open(cfg)
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	}
+	for range 2 { // an attempt that was refused leaves nothing that counts as a log
+		if err := open(); !errors.Is(err, host.ErrDamaged) || !errors.Is(err, wal.ErrMissing) {
+			t.Fatalf("without a log: %v", err)
+		}
+	}
+	cfg.LogsExist = false
+	if err := open(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.LogsExist = true
+	if err := open(); err != nil {
+		t.Fatalf("with a log in which nothing stands: %v", err)
+	}
+	cfg.Shards = 2
+	if err := open(); !errors.Is(err, host.ErrDamaged) {
+		t.Fatalf("with one log of two: %v", err)
+	}
 }
 
 // entered is a book that says when it is being restored.

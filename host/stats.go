@@ -15,8 +15,12 @@ type Stats struct {
 	// Frames from peers; of them BadFrames could not be read, and DroppedFrames
 	// were dropped because the log could not keep up.
 	Frames, BadFrames, DroppedFrames uint64
-	// DiskFull is how often the log's disk was found full.
-	DiskFull uint64
+	// SlowApplies are the batches of entries that a state machine took longer than
+	// 100 ms to apply.
+	SlowApplies uint64
+	// DiskFull is how often the log's disk was found full, DiskStalls how often a
+	// write took longer than Config.DiskStallTimeout.
+	DiskFull, DiskStalls uint64
 	// DamagedReads is how often entries that were synced could not be read back
 	// from the log. More than none: the replica is to be replaced.
 	DamagedReads uint64
@@ -62,7 +66,9 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.Frames += m.frames.Load()
 		st.BadFrames += m.badFrames.Load()
 		st.DroppedFrames += m.droppedFrames.Load()
+		st.SlowApplies += m.slowApplies.Load()
 		st.DiskFull += m.diskFull.Load()
+		st.DiskStalls += m.diskStalls.Load()
 		st.DamagedReads += m.damagedReads.Load()
 		st.Compactions += m.compactions.Load()
 		st.SnapshotsTaken += m.snapshotsTaken.Load()
@@ -95,6 +101,9 @@ func addLog(sum *wal.Stats, l wal.Stats) {
 	sum.SyncedBytes += l.SyncedBytes
 	sum.MovedBytes += l.MovedBytes
 	sum.SyncTime += l.SyncTime
+	for i, n := range l.SyncTimes {
+		sum.SyncTimes[i] += n
+	}
 	sum.SyncTimeMax = max(sum.SyncTimeMax, l.SyncTimeMax)
 	sum.SyncTimeLast = max(sum.SyncTimeLast, l.SyncTimeLast)
 	sum.NoSpace = sum.NoSpace || l.NoSpace

@@ -13,16 +13,21 @@ const resultBytes = 16
 // must read data is preceded by a commit of what is pending. What it commits
 // becomes visible to readers at the end, as a whole.
 //
-// An error says that the store is broken, and every later call returns it: close
-// the store and open it again, or rebuild the replica.
+// An error that wraps smr.ErrNoSpace says that nothing of the batch was applied:
+// as much waits in memory for room on the disk as there may. Any other says that
+// the store is broken, and every later call returns it: close the store and open it
+// again, or rebuild the replica.
 func (s *Store) Apply(batch []smr.Committed) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(); err != nil {
 		return err
 	}
+	if err := s.admit(batch); err != nil {
+		return err
+	}
 	if err := s.applyBatch(batch); err != nil {
-		s.broken = fmt.Errorf("key-value store in %s, after entry %d: %w", s.cfg.Dir, s.w.st.applied, err)
+		s.broken = fmt.Errorf("key-value store in %s, after entry %d: %w", s.cfg.Dir, s.w.st.applied, asCorrupt(err))
 		return s.broken
 	}
 	return nil
@@ -34,16 +39,25 @@ func (s *Store) usable() error {
 		return ErrClosed
 	}
 	if s.broken == nil {
-		if err := s.background.Load(); err != nil {
-			s.broken = fmt.Errorf("key-value store in %s, in the background: %w", s.cfg.Dir, *err)
-		}
+		s.broken = s.engine.disk.failure()
 	}
 	return s.broken
 }
 
-// backgroundError is called by pebble when a flush or a compaction failed.
-func (s *Store) backgroundError(err error) {
-	s.background.CompareAndSwap(nil, &err)
+// admit waits until there is room in memory for a batch, or returns smr.ErrNoSpace.
+func (s *Store) admit(batch []smr.Committed) error {
+	if !s.cfg.Deterministic {
+		return s.engine.disk.admit(s.db)
+	}
+	const entryBytes = 200
+	size := int64(0)
+	for i := range batch {
+		size += int64(len(batch[i].Data)) + entryBytes
+	}
+	if s.unflushed+2*size >= s.cfg.MemTableBytes/4 && !s.hasRoom() {
+		return fmt.Errorf("key-value store in %s: %w", s.cfg.Dir, smr.ErrNoSpace)
+	}
+	return nil
 }
 
 func (s *Store) applyBatch(batch []smr.Committed) error {

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/quorate/quorate/vfs"
 )
 
 // engine is an open pebble, which readers hold on to. When the store takes another
@@ -26,6 +26,7 @@ type engine struct {
 	db   *pebble.DB
 	dir  string
 	fs   vfs.FS
+	disk *disk
 	refs atomic.Int64
 
 	retired  sync.Once
@@ -35,8 +36,8 @@ type engine struct {
 	err    error
 }
 
-func newEngine(db *pebble.DB, dir string, fs vfs.FS) *engine {
-	e := &engine{db: db, dir: dir, fs: fs, closed: make(chan struct{})}
+func newEngine(db *pebble.DB, dir string, fs vfs.FS, d *disk) *engine {
+	e := &engine{db: db, dir: dir, fs: fs, disk: d, closed: make(chan struct{})}
 	e.refs.Store(1)
 	return e
 }
@@ -46,7 +47,10 @@ func (e *engine) release() {
 	if e.refs.Add(-1) > 0 {
 		return
 	}
-	e.err = e.db.Close()
+	e.disk.end()
+	if e.err = e.db.Close(); vfs.IsNoSpace(e.err) {
+		e.err = nil // what found no room is in the log
+	}
 	if e.obsolete {
 		// What cannot be removed now is at the next Open.
 		e.err = errors.Join(e.err, removeAll(e.fs, e.dir))
@@ -70,7 +74,8 @@ func (s *Store) hold() (*engine, error) {
 
 // openEngine opens pebble in dir and reads what state it is in.
 func (s *Store) openEngine(dir string) (*engine, state, error) {
-	db, err := pebble.Open(dir, s.pebbleOptions())
+	d := newDisk(&s.cfg, dir)
+	db, err := pebble.Open(dir, s.pebbleOptions(d))
 	if err != nil {
 		if isForeign(err) {
 			return nil, state{}, fmt.Errorf("open key-value store in %s: %w: %w", dir, ErrForeignStore, err)
@@ -84,14 +89,17 @@ func (s *Store) openEngine(dir string) (*engine, state, error) {
 	if err != nil {
 		return nil, state{}, errors.Join(fmt.Errorf("open key-value store in %s: %w", dir, err), db.Close())
 	}
-	return newEngine(db, dir, s.cfg.FS), st, nil
+	if !s.cfg.Deterministic {
+		d.begin()
+	}
+	return newEngine(db, dir, s.cfg.FS, d), st, nil
 }
 
 // install makes the store that of e, which is in state st. Under mu and life.
 func (s *Store) install(e *engine, st state) error {
 	s.db, s.engine, s.broken, s.unflushed = e.db, e, nil, 0
-	s.background.Store(nil)
 	s.points.reset()
+	s.pages.reset()
 	s.w = writer{st: st, cache: newLatestCache(s.cfg.CacheBytes, st.keys), points: s.points, batch: e.db.NewBatch(), index: e.db.NewBatch()}
 	if err := s.w.batch.Set(keyFormat, appendFormat(nil, s.cfg.Group), nil); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (HashKVResult, error) {
 	if e := v.close(); err == nil {
 		err = e
 	}
-	return res, err
+	return res, asCorrupt(err)
 }
 
 func (v *view) hash(ctx context.Context, rev int64) (HashKVResult, error) {
@@ -117,7 +117,7 @@ func (s *Store) Verify(ctx context.Context) error {
 	if e := v.close(); err == nil {
 		err = e
 	}
-	return err
+	return asCorrupt(err)
 }
 
 func (v *view) verify(ctx context.Context, st *state) error {

@@ -38,6 +38,7 @@ func (s *Store) History(ctx context.Context, req HistoryRequest, fn func(*Event)
 		if e := v.close(); err == nil {
 			err = e
 		}
+		err = asCorrupt(err)
 	}()
 	from, to := req.From, req.To
 	if to <= 0 {

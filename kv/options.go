@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -35,6 +36,11 @@ type Config struct {
 	SweepEntries int
 	// Logger takes pebble's messages and errors; nil: slog.Default.
 	Logger *slog.Logger
+	// Failed, if not nil, is told why the store cannot be used any more, when that
+	// is found out beside Apply: by a reader that meets a damaged file, or as pebble
+	// works in the background. It may be called by any goroutine, must return at
+	// once and must not call the store. Apply returns that error from then on.
+	Failed func(error)
 }
 
 func (c *Config) setDefaults() {
@@ -71,25 +77,29 @@ const formatMajorVersion = pebble.FormatTableFormatV6
 // unlimited turns off a limit of pebble's on the number of files.
 const unlimited = 1 << 30
 
-// pebbleOptions returns how pebble runs: without a log of its own, since the log
-// of the group is the log.
-func (s *Store) pebbleOptions() *pebble.Options {
+// pebbleOptions returns how pebble runs on d: without a log of its own, since the
+// log of the group is the log.
+func (s *Store) pebbleOptions(d *disk) *pebble.Options {
 	o := &pebble.Options{
-		FS:                    s.cfg.FS,
+		FS:                    diskFS{s.cfg.FS, d},
 		Comparer:              comparer,
 		FormatMajorVersion:    formatMajorVersion,
 		DisableWAL:            true,
 		MemTableSize:          uint64(s.cfg.MemTableBytes),
 		CacheSize:             s.cfg.BlockCacheBytes,
 		L0CompactionThreshold: 2,
+		// Apply does the waiting.
+		MemTableStopWritesThreshold: memTables,
 		// Reads meet many versions in the memtables and level 0; beyond this
 		// many files there, Apply waits for pebble's compactions.
 		L0StopWritesThreshold: 1000,
 		LBaseMaxBytes:         64 << 20,
 		MaxOpenFiles:          1000,
-		Logger:                pebbleLogger{s.cfg.Logger},
+		Logger:                pebbleLogger{s.cfg.Logger, d},
 		EventListener: &pebble.EventListener{
-			BackgroundError: s.backgroundError,
+			BackgroundError: d.backgroundError,
+			DataCorruption:  d.dataCorruption,
+			FlushEnd:        d.flushEnded,
 		},
 	}
 	for i := range o.Levels {
@@ -101,7 +111,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		o.DisableTableStats = true
 		o.L0CompactionThreshold = unlimited
 		o.L0StopWritesThreshold = unlimited
-		o.FS = keepFiles{s.cfg.FS}
+		o.FS = keepFiles{o.FS}
 		o.Experimental.ReadSamplingMultiplier = -1
 		o.Experimental.FileCacheShards = 1
 	}
@@ -121,7 +131,10 @@ func (f keepFiles) Remove(name string) error {
 }
 
 // pebbleLogger passes pebble's messages on.
-type pebbleLogger struct{ log *slog.Logger }
+type pebbleLogger struct {
+	log  *slog.Logger
+	disk *disk
+}
 
 func (l pebbleLogger) Infof(format string, args ...any) {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {
@@ -133,9 +146,18 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf("pebble: "+format, args...))
 }
 
-// Fatalf must not return: pebble calls it when it cannot go on.
+// Fatalf is called when pebble cannot go on. It does not know whether what it has
+// written of its manifest is on disk: that is an error of the disk, which pebble
+// returns to whoever wanted it, and nothing more may be written until the store is
+// opened again. Everything else is a broken invariant.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf("pebble: "+format, args...)
 	l.log.Error(msg)
+	err := errors.New(msg)
+	l.disk.kill(err)
+	l.disk.fail(err)
+	if strings.HasPrefix(msg, "pebble: MANIFEST ") {
+		return
+	}
 	panic(msg)
 }

@@ -35,7 +35,7 @@ func (s *Store) acquire(lower, upper []byte) (view, error) {
 		// has been published too, before it.
 		if compact := s.compact.Load(); compact <= rev {
 			e.refs.Add(1)
-			return view{engine: e, it: it, rev: rev, compact: compact}, nil
+			return view{engine: e, pages: &s.pages, it: it, rev: rev, compact: compact}, nil
 		}
 		it.Close()
 	}
@@ -62,6 +62,7 @@ func (s *Store) read(key, rangeEnd []byte, fn func(v *view) error) (err error) {
 		if e := v.close(); err == nil {
 			err = e
 		}
+		err = asCorrupt(err)
 	}()
 	return fn(&v)
 }
@@ -110,6 +111,7 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 		return nil, err
 	}
 	resp := &RangeResponse{Revision: v.rev}
+	known, last, stopped := v.page(req, rev), []byte(nil), false
 	var taken int64
 	var kv KeyValue // out here, so that it is allocated once
 	full := req.CountOnly
@@ -121,7 +123,7 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 		atLimit := req.Limit > 0 && taken == req.Limit
 		if atLimit && !req.hasFilters() {
 			resp.More, full = true, true
-			return !req.NoCount, nil
+			return !req.NoCount && known < 0, nil
 		}
 		ver, err := v.load()
 		if err != nil {
@@ -135,19 +137,39 @@ func (v *view) stream(ctx context.Context, req *RangeRequest, fn func(*KeyValue)
 			resp.More, full = true, true
 			return !req.NoCount, nil
 		}
-		taken++
+		if taken++; taken == req.Limit {
+			last = append(last, kv.Key...)
+		}
 		if req.KeysOnly {
 			kv.Value = nil
 			if req.SortTarget != SortByValue {
 				kv.Lease = 0
 			}
 		}
-		return fn(&kv), nil
+		stopped = !fn(&kv)
+		return !stopped, nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	if known >= 0 && resp.More {
+		resp.Count = known
+	}
+	if resp.More && !stopped && v.pages != nil && req.isPaged() {
+		v.pages.left(last, req.RangeEnd, rev, resp.Count-taken)
+	}
 	return resp, nil
+}
+
+// page returns how many keys the range has, if that was found when the page before
+// it was read, else a negative number.
+func (v *view) page(req *RangeRequest, rev int64) int64 {
+	if v.pages != nil && req.isPaged() {
+		if n, ok := v.pages.get(req.Key, req.RangeEnd, rev); ok {
+			return n
+		}
+	}
+	return -1
 }
 
 // rangeKeys executes req.

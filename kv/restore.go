@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,20 +11,28 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
 )
 
-// restoration is a second store that takes a state in, beside the first.
+// restoration is a second store that takes a state in, beside the first. The keys
+// come in order, so they are written into tables as they come, each byte once, and
+// the tables are handed to an empty pebble at the end.
 type restoration struct {
 	s       *Store
+	dir     string
+	options *pebble.Options
 	decoder StreamDecoder
-	db      *pebble.DB
-	batch   *pebble.Batch
-	last    []byte
-	st      state
-	// unflushed is as in Store, of a deterministic one.
-	unflushed int64
+	// inspector recomputes the digest of what comes.
+	inspector *Inspector
+	tables    []string // written, or being written
+	table     *sstable.Writer
+	formatted bool // the format record is written
+	last      []byte
+	st        state
 	finished  bool
 	committed bool
 	old       *engine // what it has taken the place of
@@ -41,18 +50,13 @@ func (s *Store) BeginRestore() (smr.Restoration, error) {
 	if err := removeAll(s.cfg.FS, dir); err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	o := s.pebbleOptions()
-	o.CacheSize = 8 << 20 // nothing is read twice
-	db, err := pebble.Open(dir, o)
-	if err != nil {
+	if err := s.cfg.FS.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	if s.cfg.Deterministic {
-		if err := growMemTable(db, s.cfg.MemTableBytes); err != nil {
-			return nil, errors.Join(fmt.Errorf("restore into %s: %w", dir, err), db.Close())
-		}
-	}
-	r := &restoration{s: s, db: db, batch: db.NewBatch()}
+	o := s.pebbleOptions(newDisk(&s.cfg, dir)) // which waits for no room
+	o.CacheSize, o.MemTableSize = 8<<20, 256<<10
+	o.EnsureDefaults()
+	r := &restoration{s: s, dir: dir, options: o, inspector: NewInspector()}
 	r.decoder.Pair = r.pair
 	s.restoring = r
 	return r, nil
@@ -61,8 +65,8 @@ func (s *Store) BeginRestore() (smr.Restoration, error) {
 // Write implements smr.Restoration.
 func (r *restoration) Write(p []byte) (int, error) { return r.decoder.Write(p) }
 
-// loadBytes is how much is written to pebble at once.
-const loadBytes = 1 << 20
+// tableBytes is when the next table of a restored state is begun.
+const tableBytes = 64 << 20
 
 func (r *restoration) pair(key, value []byte) error {
 	if r.last != nil && bytes.Compare(r.last, key) >= 0 {
@@ -72,60 +76,70 @@ func (r *restoration) pair(key, value []byte) error {
 	if len(key) == 0 || string(key) == string(keyFormat) {
 		return fmt.Errorf("a state holds the key %q: %w", key, smr.ErrCorrupt)
 	}
-	if err := r.batch.Set(key, value, nil); err != nil {
+	if err := r.inspector.pair(key, value); err != nil {
 		return err
 	}
-	limit := int64(loadBytes)
-	if r.s.cfg.Deterministic {
-		limit = r.s.cfg.MemTableBytes / 16
+	if !r.formatted && bytes.Compare(key, keyFormat) > 0 {
+		if err := r.writeFormat(); err != nil {
+			return err
+		}
 	}
-	if r.weight() < limit {
+	return r.set(key, value)
+}
+
+func (r *restoration) writeFormat() error {
+	r.formatted = true
+	return r.set(keyFormat, appendFormat(nil, r.s.cfg.Group))
+}
+
+// set writes the next pair.
+func (r *restoration) set(key, value []byte) error {
+	if r.table != nil && r.table.Raw().EstimatedSize() >= tableBytes {
+		if err := r.endTable(); err != nil {
+			return err
+		}
+	}
+	if r.table == nil {
+		// A name that is none of pebble's own.
+		name := r.s.cfg.FS.PathJoin(r.dir, fmt.Sprintf("table-%06d", len(r.tables)))
+		f, err := r.s.cfg.FS.Create(name, categoryRestore)
+		if err != nil {
+			return err
+		}
+		f = pebblevfs.NewSyncingFile(f, pebblevfs.SyncingFileOptions{BytesPerSync: 1 << 20}) // not all at the end, beside a log
+		r.tables = append(r.tables, name)
+		r.table = sstable.NewWriter(objstorageprovider.NewFileWritable(f), r.options.MakeWriterOptions(6, r.options.FormatMajorVersion.MaxTableFormat()))
+	}
+	return r.table.Set(key, value)
+}
+
+const categoryRestore pebblevfs.DiskWriteCategory = "quorate-restore"
+
+// endTable syncs the table at hand.
+func (r *restoration) endTable() error {
+	if r.table == nil {
 		return nil
 	}
-	return r.commit()
+	err := r.table.Close()
+	r.table = nil
+	return err
 }
 
-// weight is about what the batch takes in a memtable, or more.
-func (r *restoration) weight() int64 {
-	weight := int64(r.batch.Len())
-	if r.s.cfg.Deterministic {
-		weight += 200 * int64(r.batch.Count())
-	}
-	return weight
-}
-
-func (r *restoration) commit() error {
-	n := r.weight()
-	if err := r.batch.Commit(pebble.NoSync); err != nil {
-		return err
-	}
-	if err := r.batch.Close(); err != nil {
-		return err
-	}
-	r.batch = r.db.NewBatch()
-	if r.unflushed += n; r.s.cfg.Deterministic && r.unflushed > r.s.cfg.MemTableBytes/4 {
-		r.unflushed = 0
-		return r.db.Flush()
-	}
-	return nil
-}
-
-// Finish implements smr.Restoration.
+// Finish implements smr.Restoration. An error that wraps ErrDigest says that the
+// keys or the history are not those that were applied.
 func (r *restoration) Finish() error {
 	err := r.decoder.Finish()
 	if err == nil {
-		err = r.batch.Set(keyFormat, appendFormat(nil, r.s.cfg.Group), nil)
+		if _, err = r.inspector.summary(); errors.Is(err, ErrDigest) {
+			err = fmt.Errorf("%w: %w", smr.ErrCorrupt, err)
+		}
 	}
-	if err == nil {
-		err = r.commit()
+	if err == nil && !r.formatted {
+		err = r.writeFormat()
 	}
-	if err == nil {
-		err = r.db.Flush()
+	if err = errors.Join(err, r.endTable()); err == nil {
+		err = r.ingest()
 	}
-	if err == nil {
-		r.st, err = load(r.db, r.s.cfg.Group)
-	}
-	err = errors.Join(err, r.closeDB())
 	if err != nil {
 		return fmt.Errorf("restore key-value store: %w", err)
 	}
@@ -133,13 +147,16 @@ func (r *restoration) Finish() error {
 	return nil
 }
 
-func (r *restoration) closeDB() error {
-	if r.db == nil {
-		return nil
+// ingest makes a store of the tables.
+func (r *restoration) ingest() error {
+	db, err := pebble.Open(r.dir, r.options)
+	if err != nil {
+		return err
 	}
-	err := errors.Join(r.batch.Close(), r.db.Close())
-	r.db = nil
-	return err
+	if err = db.Ingest(context.Background(), r.tables); err == nil {
+		r.st, err = load(db, r.s.cfg.Group)
+	}
+	return errors.Join(err, db.Close())
 }
 
 // Commit implements smr.Restoration. Those who are reading go on reading the old
@@ -272,5 +289,5 @@ func (r *restoration) Close() error {
 		}
 		return nil
 	}
-	return errors.Join(r.closeDB(), removeAll(s.cfg.FS, s.cfg.Dir+dirRestoring))
+	return errors.Join(r.endTable(), removeAll(s.cfg.FS, r.dir))
 }

@@ -322,7 +322,7 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := New(other).Open(); !errors.Is(err, ErrForeignStore) {
 		t.Fatalf("another group's store: %v", err)
 	}
-	plain, err := pebble.Open("plain", &pebble.Options{FS: fs, Logger: pebbleLogger{testConfig(fs).Logger}})
+	plain, err := pebble.Open("plain", &pebble.Options{FS: fs, Logger: pebble.DefaultLogger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,5 +491,45 @@ func TestRangeFuncStops(t *testing.T) {
 	}
 	if _, err := s.RangeFunc(ctx, &RangeRequest{Key: []byte("0"), SortOrder: SortDescend}, nil); !errors.Is(err, ErrInvalidSort) {
 		t.Fatal(err)
+	}
+}
+
+// A compaction is finished though nothing more is applied, and nobody can tell from
+// what the store answers.
+func TestIdleFinishesCompaction(t *testing.T) {
+	for _, deterministic := range []bool{false, true} {
+		cfg := testConfig(vfs.NewMem())
+		cfg.Deterministic, cfg.SweepEntries = deterministic, 1
+		s, _ := openStore(t, cfg)
+		for i := range 2000 {
+			do(t, s, putCmd(fmt.Sprintf("key-%d", i%10), "value"))
+		}
+		if more, err := s.Idle(); more || err != nil {
+			t.Fatalf("without anything to do: %v, %v", more, err)
+		}
+		do(t, s, compactCmd(s.Revision()))
+		applied, digest := s.Digest()
+		hash, err := s.HashKV(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := 0
+		for more := true; more; steps++ {
+			if more, err = s.Idle(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.SweptRevision() != s.CompactRevision() || steps < 2000/idleEntries {
+			t.Errorf("swept to %d of %d in %d steps", s.SweptRevision(), s.CompactRevision(), steps)
+		}
+		if at, d := s.Digest(); at != applied || d != digest {
+			t.Errorf("the digest became %x", d)
+		}
+		if h, err := s.HashKV(ctx, 0); err != nil || h != hash {
+			t.Errorf("the hash was %+v, became %+v, %v", hash, h, err)
+		}
+		if err := s.Verify(ctx); err != nil {
+			t.Error(err)
+		}
 	}
 }

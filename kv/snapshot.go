@@ -113,7 +113,7 @@ func (v *stateView) Read(p []byte) (int, error) {
 				break
 			}
 			if err := v.fill(); err != nil {
-				return n, err
+				return n, asCorrupt(err)
 			}
 			continue
 		}

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -120,7 +121,7 @@ func TestRestoreCrashes(t *testing.T) {
 	donor := filled(t, testConfig(ourvfs.NewMem()), 200)
 	wantNew, digestNew := donor.Digest()
 	olds, news := 0, 0
-	for at := 1; ; at += 1 + at/40 {
+	for at := 1; ; at++ {
 		mem := ourvfs.NewMem()
 		var frozen *ourvfs.Mem
 		n, armed := 0, false
@@ -205,6 +206,112 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 	if gotAt, got := b.Digest(); gotAt != at || got != digest {
 		t.Fatal("a refused state changed the store")
+	}
+}
+
+// A state from which something is missing is refused when it is brought in, though
+// its record of the state is whole: the digest is of the keys that came, and the
+// history is held against its index.
+func TestRestoreVerifies(t *testing.T) {
+	a, _ := openStore(t, testConfig(ourvfs.NewMem()))
+	for i := range 200 {
+		do(t, a, putCmd(fmt.Sprintf("key-%d", i%20), fmt.Sprint(i)))
+		if i%7 == 0 {
+			do(t, a, deleteCmd(fmt.Sprintf("key-%d", i%20), ""))
+		}
+	}
+	do(t, a, compactCmd(100))
+	view, err := a.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	whole, err := io.ReadAll(view)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := func(p position) bool { return p.main > 150 }
+	var prefix []byte
+	for name, drop := range map[string]func(key, value []byte) bool{
+		"nothing":   func(key, _ []byte) bool { return false },
+		"the index": func(key, _ []byte) bool { return key[0] == tagRevision },
+		"an entry of the index": func(key, _ []byte) bool {
+			p, err := decodeRevisionKey(key)
+			return err == nil && p.main == 150
+		},
+		"a live key": func(key, _ []byte) bool {
+			newest := key[0] == tagVersion && bytes.HasPrefix(key, appendPrefix(nil, []byte("key-5")))
+			if newest && prefix == nil {
+				prefix = key
+			}
+			return newest && bytes.Equal(prefix, key)
+		},
+		"an old version": func(key, _ []byte) bool {
+			_, p, kind, err := splitVersion(key)
+			return err == nil && p.main == 150 && kind == kindPut
+		},
+		"deletions": func(key, _ []byte) bool {
+			_, p, kind, err := splitVersion(key)
+			return err == nil && late(p) && kind == kindDelete
+		},
+	} {
+		bad := []byte{streamVersion}
+		dropped := 0
+		d := StreamDecoder{Pair: func(key, value []byte) error {
+			if drop(bytes.Clone(key), value) {
+				dropped++
+				return nil
+			}
+			bad = append(binary.AppendUvarint(bad, uint64(len(key))), key...)
+			bad = append(binary.AppendUvarint(bad, uint64(len(value))), value...)
+			return nil
+		}}
+		if _, err := d.Write(whole); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := openStore(t, testConfig(ourvfs.NewMem()))
+		r, err := b.BeginRestore()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Write(bad); err != nil {
+			t.Fatal(err)
+		}
+		switch err := r.Finish(); {
+		case dropped == 0 && err != nil:
+			t.Errorf("without %s: %v", name, err)
+		case dropped > 0 && !(errors.Is(err, ErrDigest) && errors.Is(err, smr.ErrCorrupt)):
+			t.Errorf("without %s: %v", name, err)
+		case dropped == 0 && name != "nothing":
+			t.Errorf("%s was not there", name)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The history is verified in pieces when there are many revisions.
+func TestBucketsWiden(t *testing.T) {
+	var b buckets
+	one := leaf{1}
+	const revisions = 5 * bucketsMax
+	for n := range int64(revisions) {
+		b.at(n).add(&one)
+	}
+	if len(b.sums) > bucketsMax || b.width < 4 {
+		t.Fatalf("%d pieces of %d", len(b.sums), b.width)
+	}
+	for n := range int64(revisions) {
+		if n != 200_000 {
+			b.at(n).remove(&one)
+		}
+	}
+	if at, found := b.differs(100_000); !found || at > 200_000 || at+b.width <= 200_000 {
+		t.Errorf("found %v at %d", found, at)
+	}
+	if at, found := b.differs(200_000); found {
+		t.Errorf("what is compacted counts, at %d", at)
 	}
 }
 

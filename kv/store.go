@@ -34,6 +34,7 @@ type Store struct {
 	w  writer
 	// points belongs to the readers; Apply takes out of it what it changes.
 	points *pointCache
+	pages  pages
 	// broken is why the store cannot be used any more.
 	broken error
 	// unflushed bounds what a deterministic store holds in its memtable.
@@ -43,16 +44,13 @@ type Store struct {
 	restoringMu sync.Mutex
 	restoring   *restoration // guarded by restoringMu
 
-	// background is the first error of pebble's goroutines.
-	background atomic.Pointer[error]
-
 	// What readers see; set by publish.
 	revision, compact, swept atomic.Int64
 	applied                  atomic.Uint64
 	keys, liveBytes          atomic.Int64
 }
 
-var _ smr.StateMachine = (*Store)(nil)
+var _ smr.Roomed = (*Store)(nil)
 
 // New returns a store that is not open yet. The configuration is checked by
 // Open.
@@ -146,7 +144,8 @@ func checkEmpty(db *pebble.DB) error {
 }
 
 // Close makes everything applied durable, waits for the readers and closes the
-// store. After an error of Apply nothing more is written.
+// store. After an error of Apply, or if the disk is full, nothing more is written:
+// what is not durable is applied again from the log.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +163,9 @@ func (s *Store) Close() error {
 	}
 	err := s.closeWriter()
 	if s.usable() == nil {
-		err = errors.Join(err, s.db.Flush())
+		if e := s.engine.disk.flush(s.db); !errors.Is(e, smr.ErrNoSpace) {
+			err = errors.Join(err, e)
+		}
 	}
 	s.life.Lock()
 	last := s.engine
@@ -180,14 +181,41 @@ func (s *Store) Close() error {
 }
 
 // Flush makes everything applied before the call durable. It may be called by
-// any goroutine, beside Apply.
+// any goroutine, beside Apply. The error wraps smr.ErrNoSpace if the disk is full.
 func (s *Store) Flush() error {
 	e, err := s.hold()
 	if err != nil {
 		return err
 	}
 	defer e.release()
-	return e.db.Flush()
+	if s.cfg.Deterministic && !s.hasRoom() {
+		return fmt.Errorf("flushing the key-value store in %s: %w", s.cfg.Dir, smr.ErrNoSpace)
+	}
+	return e.disk.flush(e.db)
+}
+
+// DiskFull implements smr.Roomed: it reports whether something waits in memory for
+// room on the disk, and has that tried again.
+func (s *Store) DiskFull() bool {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	switch {
+	case s.engine == nil:
+		return false
+	case s.cfg.Deterministic:
+		return !s.hasRoom()
+	case !s.engine.disk.isFull.Load():
+		return false
+	}
+	s.engine.disk.try()
+	return true
+}
+
+// hasRoom says whether a deterministic store may flush: it must know beforehand,
+// for nothing in it may wait.
+func (s *Store) hasRoom() bool {
+	u, err := s.cfg.FS.GetDiskUsage(s.cfg.Dir)
+	return err != nil || u.AvailBytes >= uint64(s.cfg.MemTableBytes)
 }
 
 // Durable returns the index of the last entry whose effect would survive a

@@ -96,16 +96,45 @@ func (w *writer) sweepChange(c *change, target int64) error {
 	return w.batch.Delete(w.rec, nil)
 }
 
+// idleEntries is how many versions Idle removes at once.
+const idleEntries = 128
+
+// Idle implements smr.Idler: a compaction is finished though nothing more is applied.
+// At its end what was removed is flushed, so that pebble can give the space back.
+func (s *Store) Idle() (more bool, err error) {
+	if s.swept.Load() >= s.compact.Load() {
+		return false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return false, err
+	}
+	if s.admit(nil) != nil {
+		return false, nil // the disk is full
+	}
+	if more, err = s.compactStep(idleEntries); err != nil || more || s.cfg.Deterministic {
+		return more, err
+	}
+	_, err = s.db.AsyncFlush()
+	return false, err
+}
+
 // CompactStep removes up to entries versions that a compaction has made
 // superfluous, and says whether more are left. Apply does it along the way;
-// CompactStep is for a store to which nothing is applied. It may be called by
-// any goroutine and shuts out Apply while it runs.
+// CompactStep is for a store to which nothing is applied, and for who waits for the
+// end. It may be called by any goroutine and shuts out Apply while it runs.
 func (s *Store) CompactStep(entries int) (more bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(); err != nil {
 		return false, err
 	}
+	return s.compactStep(entries)
+}
+
+// compactStep is CompactStep, under mu.
+func (s *Store) compactStep(entries int) (more bool, err error) {
 	if s.w.st.swept >= s.w.st.compact {
 		return false, nil
 	}

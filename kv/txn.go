@@ -78,8 +78,12 @@ func (s *Store) txn(t *TxnRequest, wanted bool) (*TxnResponse, error) {
 		}
 	}
 	resp := new(TxnResponse)
+	before := s.w.executed()
 	if _, err := s.runTxn(t, &p, p.path, resp); err != nil {
 		return nil, err
+	}
+	if s.w.executed()-before > 1 {
+		s.w.txns++
 	}
 	resp.Revision = s.w.newest()
 	return resp, nil
@@ -182,6 +186,7 @@ func (s *Store) runTxn(t *TxnRequest, p *plan, path []bool, resp *TxnResponse) (
 // runRange executes a range inside a transaction, if its answer is wanted: it
 // has no effect.
 func (s *Store) runRange(req *RangeRequest, wanted bool) (resp *RangeResponse, err error) {
+	s.w.ranges++
 	if !wanted {
 		return &RangeResponse{Revision: s.w.newest()}, nil
 	}
@@ -198,6 +203,7 @@ func (s *Store) runRange(req *RangeRequest, wanted bool) (resp *RangeResponse, e
 // before it in a transaction deleted it; Check refuses that, and a proposer that
 // did not check gets an empty value and no lease.
 func (s *Store) runPut(p *PutRequest, wanted bool, resp *PutResponse) error {
+	s.w.puts++
 	value, lease := p.Value, p.Lease
 	if p.IgnoreLease {
 		l, err := s.latest(p.Key)
@@ -231,6 +237,7 @@ func (s *Store) runPut(p *PutRequest, wanted bool, resp *PutResponse) error {
 
 // runDeleteRange executes a deletion.
 func (s *Store) runDeleteRange(req *DeleteRangeRequest, wanted bool, resp *DeleteRangeResponse) (err error) {
+	s.w.deletes++
 	resp.Deleted, resp.PrevKvs, err = s.deleteRange(req, wanted)
 	resp.Revision = s.w.newest()
 	return err

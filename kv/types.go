@@ -241,6 +241,12 @@ func (r *RangeRequest) isDefaultOrder() bool {
 	return r.SortTarget == SortByKey && r.SortOrder != SortDescend
 }
 
+// isPaged says whether the request may be one page of several: its count is then
+// what the page before had left.
+func (r *RangeRequest) isPaged() bool {
+	return r.Limit > 0 && !r.NoCount && !r.CountOnly && !isPoint(r.RangeEnd) && r.isDefaultOrder() && !r.hasFilters()
+}
+
 // hasFilters says whether a revision filter is set.
 func (r *RangeRequest) hasFilters() bool {
 	return r.MinModRevision|r.MaxModRevision|r.MinCreateRevision|r.MaxCreateRevision != 0

@@ -12,6 +12,7 @@ import (
 // rev, history from compact on. It is used by one goroutine and must be closed.
 type view struct {
 	engine       *engine // held, if not nil
+	pages        *pages  // nil: nothing is remembered
 	it           *pebble.Iterator
 	rev, compact int64
 	// narrowed says that scan has set bounds on it.

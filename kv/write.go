@@ -32,7 +32,12 @@ type writer struct {
 	rec, seek []byte
 	path      []bool
 	cmd       Command
+	// What was executed, for Stats.
+	puts, deletes, ranges, txns uint64
 }
+
+// executed is the number of operations so far.
+func (w *writer) executed() uint64 { return w.puts + w.deletes + w.ranges }
 
 // newest is the main revision that the entry at hand reads at.
 func (w *writer) newest() int64 {
@@ -201,6 +206,7 @@ func (s *Store) commit() error {
 	if err != nil {
 		return err
 	}
+	s.engine.disk.written += int64(w.batch.Len())
 	if err := w.batch.Commit(pebble.NoSync); err != nil {
 		return err
 	}

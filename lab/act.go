@@ -29,6 +29,9 @@ func (a elect) act(r *run) error {
 	standing := func() bool { return r.view(a.id).Role != raft.Follower }
 	leading := func() bool { return r.view(a.id).Role == raft.Leader }
 	for !leading() {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		if r.now() >= limit {
 			return fmt.Errorf("not within %v: %s", a.within.of(r.timeout()), roleText(r.view(a.id)))
 		}
@@ -162,7 +165,11 @@ func (a write) act(r *run) error {
 }
 
 func (a read) act(r *run) error {
-	r.called(r.world.Read(a.client, a.at, a.key))
+	if a.local {
+		r.called(r.world.ReadLocal(a.client, a.at, a.key))
+	} else {
+		r.called(r.world.Read(a.client, a.at, a.key))
+	}
 	return nil
 }
 
@@ -258,6 +265,9 @@ func (r *run) measure(m *metric) uint64 {
 	case "elapsed":
 		return uint64(r.now().Sub(c.since))
 	}
+	if m.name == "mark" && r.swarm != nil {
+		return r.swarm.Marks[m.mark]
+	}
 	if n, ok := r.measureSnapshots(m); ok {
 		return n
 	}
@@ -327,11 +337,14 @@ const roundsTimeouts = 50
 func (a rounds) act(r *run) error {
 	q := &r.rounds
 	for seed := range uint64(a.seeds) {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		w, err := sim.NewScript(r.options(1000+seed, nil))
 		if err != nil {
 			return err
 		}
-		if t := firstLeader(w); t > 0 {
+		if t := r.firstLeader(w); t > 0 {
 			q.terms = append(q.terms, t)
 		} else {
 			q.never++
@@ -352,10 +365,10 @@ func (a rounds) act(r *run) error {
 	return nil
 }
 
-func firstLeader(w *sim.Script) uint64 {
+func (r *run) firstLeader(w *sim.Script) uint64 {
 	end := smr.Instant(0).Add(roundsTimeouts * w.ElectionTimeout())
 	var v sim.View
-	for w.Next() <= end && w.Step() {
+	for r.ctx.Err() == nil && w.Next() <= end && w.Step() {
 		for id := range w.Replicas() {
 			if w.View(smr.ReplicaID(id+1), &v); v.Role == raft.Leader {
 				return v.Term
@@ -365,23 +378,43 @@ func firstLeader(w *sim.Script) uint64 {
 	return 0
 }
 
-// act runs a seed of the simulation, with all its faults.
+// act runs seeds of the simulation, with their faults. The first is recorded; what
+// is counted of the others is added to it.
 func (a runsSwarm) act(r *run) error {
 	u := &r.scenario.Setup
-	o := sim.Options{Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: &r.recorder}
+	o := sim.Options{Without: r.arm.Without, Skip: r.arm.Ignore, EveryFault: u.EveryFault, Tracer: &r.recorder}
 	if u.Swarm == "full" {
 		o.Mode = sim.Full
 	}
-	runSeed := sim.RunSeed
-	if u.EveryFault {
-		runSeed = sim.RunEveryFault
+	virtual, messages := time.Duration(0), uint64(0)
+	for n := range uint64(a.seeds) {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		res, err := sim.RunSeed(u.Seed+n, o)
+		if err != nil {
+			return err
+		}
+		virtual, messages = virtual+res.Virtual, messages+res.Messages
+		if o.Tracer = nil; n == 0 {
+			r.swarm = &res
+		} else {
+			r.addSeed(&res)
+		}
+		if res.Violation != nil {
+			r.figure("seed %d fails", res.Seed)
+			break
+		}
 	}
-	res, err := runSeed(u.Seed, o)
-	if err != nil {
-		return err
-	}
-	r.swarm = &res
-	r.figure("%v in virtual time, %d messages, %d entries applied, %d client operations ended", res.Virtual.Round(time.Millisecond), res.Messages, res.Applied, res.Operations)
-	r.figure("faults and branches that took part: %s", res.Marks.String())
+	r.figure("%d seeds: %v in virtual time, %d messages, %d entries applied, %d client operations ended", a.seeds, virtual.Round(time.Millisecond), messages, r.swarm.Applied, r.swarm.Operations)
+	r.figure("faults and branches that took part: %s", r.swarm.Marks.String())
 	return nil
+}
+
+func (r *run) addSeed(res *sim.Result) {
+	t := r.swarm
+	t.Violation, t.Applied, t.Operations = res.Violation, t.Applied+res.Applied, t.Operations+res.Operations
+	for k, n := range res.Marks {
+		t.Marks[k] += n
+	}
 }

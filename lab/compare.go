@@ -1,6 +1,10 @@
 package lab
 
-import "github.com/quorate/quorate/sim"
+import (
+	"context"
+
+	"github.com/quorate/quorate/sim"
+)
 
 // meanings says what the protections are that an arm does without.
 func meanings(names []string) []protectionText {
@@ -24,11 +28,11 @@ func meanings(names []string) []protectionText {
 
 // RunAll runs every arm of a scenario, so that they can be compared. url gives
 // the address of an arm's page, or is nil. current is the arm that is shown.
-func RunAll(s *Scenario, current *Arm, url func(*Arm) string) ([]ArmLink, error) {
+func RunAll(ctx context.Context, s *Scenario, current *Arm, url func(*Arm) string) ([]ArmLink, error) {
 	var links []ArmLink
 	for i := range s.Arms {
 		a := &s.Arms[i]
-		res, err := Run(s, a)
+		res, err := Run(ctx, s, a)
 		if err != nil {
 			return nil, err
 		}

@@ -57,17 +57,18 @@ type metric struct {
 	name string
 	id   smr.ReplicaID
 	rule sim.Rule
+	mark sim.Mark
 }
 
 // The metrics, by what follows their name.
 var (
 	replicaMetrics = []string{"term", "commit", "applied", "last", "persisted"}
 	peerMetrics    = map[string]string{"appends": "to", "rejected": "from", "blocks": "to", "block-bytes": "to"}
-	plainMetrics   = []string{
-		"elections", "leaders", "messages", "syncs", "elapsed",
-		"elected", "never", "rounds-median", "rounds-most", "swarm-applied", "swarm-operations", "swarm-faults",
-	}
-	operators = []string{"=", "!=", "<", "<=", ">", ">="}
+	plainMetrics   = []string{"leaders", "syncs", "elected", "never", "rounds-median", "rounds-most"}
+	// swarmMetrics are of swarms alone, anyMetrics of all runs.
+	swarmMetrics = []string{"mark", "swarm-applied", "swarm-operations", "swarm-faults"}
+	anyMetrics   = []string{"elections", "messages", "elapsed"}
+	operators    = []string{"=", "!=", "<", "<=", ">", ">="}
 )
 
 func (p *parser) expectation() Expectation {
@@ -83,6 +84,31 @@ func (p *parser) expectation() Expectation {
 func (p *parser) condition() condition {
 	col := p.col()
 	w := p.next("a condition")
+	if c := p.conditionOfReplicas(col, w); c != nil {
+		p.unlessSwarm(col, fmt.Sprintf("%q", w))
+		return c
+	}
+	switch w {
+	case "not":
+		return negation{p.condition()}
+	case "no":
+		p.expect("violation")
+		return violates{}
+	case "violation":
+		c := violates{[]sim.Class{p.class()}}
+		for p.accept("or") {
+			c.classes = append(c.classes, p.class())
+		}
+		return c
+	}
+	if m, ok := p.metric(w); ok {
+		return p.comparison(m)
+	}
+	return p.clientIs(col, w)
+}
+
+// conditionOfReplicas reads one that looks into replicas; nil if w begins another.
+func (p *parser) conditionOfReplicas(col int, w string) condition {
 	switch w {
 	case "leader":
 		c := leads{id: p.replica()}
@@ -90,17 +116,13 @@ func (p *parser) condition() condition {
 			c.term = p.number("a term")
 		}
 		return c
-	case "not":
-		return negation{p.condition()}
 	case "a":
 		p.expect("leader")
 		return anyLeader{}
 	case "no":
-		if p.accept("violation") {
-			return violates{}
+		if p.accept("leader") {
+			return anyLeader{none: true}
 		}
-		p.expect("leader")
-		return anyLeader{none: true}
 	case "follower":
 		return follows{p.replica()}
 	case "entry":
@@ -116,26 +138,33 @@ func (p *parser) condition() condition {
 		return c
 	case "logs", "states":
 		p.expect("equal")
+		p.unlessSwarm(col, fmt.Sprintf("%q", w))
 		c := equal{logs: w == "logs"}
 		if p.isNumber() {
 			c.ids = p.replicas()
 		}
 		return c
-	case "violation":
-		c := violates{[]sim.Class{p.class()}}
-		for p.accept("or") {
-			c.classes = append(c.classes, p.class())
-		}
-		return c
 	}
-	if m, ok := p.metric(w); ok {
-		return p.comparison(m)
-	}
-	return p.clientIs(col, w)
+	return nil
 }
 
+// metric reads what follows a metric's name; its last word was that name.
 func (p *parser) metric(name string) (metric, bool) {
 	m := metric{name: name}
+	switch col := p.words[p.at-1].col; {
+	case slices.Contains(anyMetrics, name):
+		return m, true
+	case slices.Contains(swarmMetrics, name):
+		if !p.swarm() {
+			p.fail(col, "%q is of a swarm alone", name)
+		}
+		if name == "mark" {
+			m.mark = p.mark()
+		}
+		return m, true
+	case slices.Contains(replicaMetrics, name) || slices.Contains(snapshotMetrics, name) || peerMetrics[name] != "" || name == "held" || slices.Contains(plainMetrics, name):
+		p.unlessSwarm(col, fmt.Sprintf("%q", name))
+	}
 	switch {
 	case slices.Contains(replicaMetrics, name) || slices.Contains(snapshotMetrics, name):
 		m.id = p.replica()
@@ -153,6 +182,17 @@ func (p *parser) metric(name string) (metric, bool) {
 	return m, true
 }
 
+// mark reads the name of a branch that a seed can reach.
+func (p *parser) mark() sim.Mark {
+	col := p.col()
+	name := p.next("the name of a mark, as in crash")
+	m, ok := sim.MarkNamed(name)
+	if !ok {
+		p.fail(col, "no mark is called %q; quorate sim prints those that its seeds reach", name)
+	}
+	return m
+}
+
 func (p *parser) comparison(m metric) condition {
 	c := compares{metric: m}
 	col := p.col()
@@ -160,7 +200,10 @@ func (p *parser) comparison(m metric) condition {
 		p.fail(col, "%q is no comparison; there are %s", c.op, strings.Join(operators, " "))
 	}
 	if m.name == "elapsed" {
-		c.span = p.duration()
+		at := p.col()
+		if c.span = p.duration(); c.span.timeouts > 0 && p.swarm() {
+			p.fail(at, "a swarm draws its election timeout; expected a time as in 30ms")
+		}
 		return c
 	}
 	c.value = p.number("a number")
@@ -333,6 +376,9 @@ func (c compares) holds(r *run) (bool, string) {
 }
 
 func (m *metric) text() string {
+	if m.name == "mark" {
+		return "mark " + m.mark.String()
+	}
 	if m.id == 0 {
 		return m.name
 	}

@@ -21,7 +21,7 @@ func TestScenarios(t *testing.T) {
 			a := &s.Arms[i]
 			t.Run(s.Name+"/"+strings.ReplaceAll(a.Title(), " ", "_"), func(t *testing.T) {
 				t.Parallel()
-				res, err := Run(s, a)
+				res, err := Run(t.Context(), s, a)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -58,6 +58,8 @@ const (
 	rowGapMax     = 44.0
 	pixelsPerMS   = 5.0
 	skippedAfter  = 12 * time.Millisecond
+	// labelWidthMax is how far a label as long as "leader t99" reaches to the right.
+	labelWidthMax = 76.0
 )
 
 func newLayout(rec *Recording, beats bool) *layout {
@@ -66,7 +68,8 @@ func newLayout(rec *Recording, beats bool) *layout {
 	if l.replicas <= 3 {
 		l.colW = 150
 	}
-	l.textX = leftGutter + l.colW*float64(l.replicas) + 4
+	// The last column's labels of terms and roles may be wider than the column.
+	l.textX = l.x(smr.ReplicaID(l.replicas)) + max(l.colW/2, labelWidthMax) + 4
 	l.width = l.textX + sideWidth
 	l.gather()
 	l.place()

@@ -23,7 +23,7 @@ func pageOf(t *testing.T, name string, without ...string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := Run(s, arm)
+	res, err := Run(t.Context(), s, arm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,9 @@ func TestPageInBrowser(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		without []string
-	}{{"follower-repair", []string{"conflict-hint"}}, {"split-brain", nil}, {"snapshot-transfer", nil}} {
+	}{
+		{"figure-8", nil}, {"figure-8", []string{"own-term-commit"}}, {"follower-repair", []string{"conflict-hint"}}, {"split-brain", nil}, {"snapshot-transfer", nil},
+	} {
 		file := filepath.Join(t.TempDir(), "page.html")
 		if err := os.WriteFile(file, pageOf(t, c.name, c.without...), 0o600); err != nil {
 			t.Fatal(err)

@@ -176,6 +176,17 @@ func (p *parser) replica() smr.ReplicaID {
 	return smr.ReplicaID(p.count("a replica's number", 1, most))
 }
 
+// swarm says that the set-up is a seed of the simulation, whose replicas cannot
+// be asked for anything one by one.
+func (p *parser) swarm() bool { return p.s.Setup.Swarm != "" }
+
+// unlessSwarm fails where a condition looks into replicas and there is a swarm.
+func (p *parser) unlessSwarm(col int, what string) {
+	if p.swarm() {
+		p.fail(col, "%s cannot be observed of a swarm; that can: %s, and violations", what, strings.Join(slices.Concat(swarmMetrics, anyMetrics), ", "))
+	}
+}
+
 func (p *parser) isNumber() bool { _, err := strconv.ParseUint(p.peek(), 10, 62); return err == nil }
 
 func (p *parser) replicas() []smr.ReplicaID {
@@ -190,7 +201,7 @@ func (p *parser) replicas() []smr.ReplicaID {
 func (p *parser) duration() span {
 	col := p.col()
 	if p.isNumber() {
-		n := p.count("a number of timeouts", 0, 10_000)
+		n := p.count("a number of timeouts", 0, timeoutsMax)
 		if !p.accept("timeouts") && !p.accept("timeout") {
 			p.fail(p.col(), "expected \"timeouts\", or a time as in 30ms")
 		}
@@ -202,6 +213,24 @@ func (p *parser) duration() span {
 		p.fail(col, "%q is not a time as in 30ms or 3 timeouts", w)
 	}
 	return span{fixed: d}
+}
+
+// timeoutsMax bounds how long a step may let the world run.
+const timeoutsMax = 10_000
+
+// passing is the duration that a step lets pass. The work that it makes grows
+// with the number of election timeouts in it, so that is what is bounded.
+func (p *parser) passing() span {
+	col := p.col()
+	d := p.duration()
+	timeout := p.s.Setup.Timeout
+	if timeout == 0 {
+		timeout = sim.ScriptTimeout
+	}
+	if d.fixed > timeoutsMax*timeout {
+		p.fail(col, "%v is more than %d election timeouts; a step lasts no longer", d.fixed, timeoutsMax)
+	}
+	return d
 }
 
 // span is a length of time, in part in election timeouts.
@@ -268,6 +297,10 @@ func (p *parser) heading() bool {
 	}
 	switch {
 	case len(p.words) == 1 && slices.Contains([]string{"setup", "steps", "expect"}, p.peek()):
+		// What follows is checked against the set-up, so that is whole by then.
+		if p.peek() == "setup" && p.section != "" {
+			p.fail(1, "there is one setup, and it stands before steps, expect and arms")
+		}
 		p.section = p.peek()
 		return true
 	case p.peek() == "arm":
@@ -338,7 +371,11 @@ var classes = []sim.Class{
 func (p *parser) setup() {
 	s := &p.s.Setup
 	col := p.col()
-	switch w := p.next("a setting"); w {
+	w := p.next("a setting")
+	if what := []string{"hosts", "cores", "swarm"}; slices.Contains(what, w) && (s.replicas() > 0 || s.Swarm != "") {
+		p.fail(col, "a scenario has hosts, cores or a swarm, and only one of them, once")
+	}
+	switch w {
 	case "hosts":
 		s.Hosts = p.count("the number of hosts", 1, 8)
 	case "cores":
@@ -350,8 +387,8 @@ func (p *parser) setup() {
 		}
 	case "every":
 		p.expect("fault")
-		if s.EveryFault = true; s.Swarm != "core" {
-			p.fail(col, "every fault is for the swarm of cores")
+		if s.EveryFault = true; !p.swarm() {
+			p.fail(col, "every fault is for a swarm")
 		}
 	case "seed":
 		s.Seed = p.number("a seed")
@@ -367,7 +404,9 @@ func (p *parser) setup() {
 			p.fail(col, "timers by hand are for cores")
 		}
 	case "timeout":
-		s.Timeout = p.fixed()
+		if s.Timeout = p.fixed(); s.Timeout < time.Millisecond {
+			p.fail(col, "an election timeout is at least 1ms")
+		}
 	case "delay":
 		s.Delay = p.fixed()
 	case "sync":
@@ -387,9 +426,6 @@ func (p *parser) setup() {
 		}
 	}
 	p.end()
-	if s.Hosts > 0 && s.Cores > 0 || s.Swarm != "" && s.replicas() > 0 {
-		p.fail(col, "a scenario has hosts, cores or a swarm, and only one of them")
-	}
 }
 
 func (p *parser) fixed() time.Duration {
@@ -444,6 +480,10 @@ func (p *parser) finish() {
 			p.line = a.Line
 			p.fail(1, "the arm %s expects nothing", a.Title())
 		}
+		if n := s.swarms(&s.Arms[i]); p.swarm() && n != 1 {
+			p.line = s.Arms[i].Line
+			p.fail(1, "the arm %s has the step swarm %d times; it runs by this step, once", s.Arms[i].Title(), n)
+		}
 	}
 	for i := range s.Steps {
 		st := &s.Steps[i]
@@ -452,4 +492,16 @@ func (p *parser) finish() {
 			p.fail(1, "there is no arm %s", st.Only)
 		}
 	}
+}
+
+// swarms is how often an arm runs a swarm.
+func (s *Scenario) swarms(a *Arm) int {
+	n := 0
+	for i := range s.Steps {
+		st := &s.Steps[i]
+		if _, ok := st.do.(runsSwarm); ok && (st.Only == "" || st.Only == a.Title()) {
+			n++
+		}
+	}
+	return n
 }

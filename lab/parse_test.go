@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -16,6 +17,8 @@ setup
   hosts 3
 
 `
+
+var swarmHead = strings.Replace(head, "hosts 3", "swarm core", 1)
 
 // "Errors in a file are reported with line and column."
 func TestSyntaxErrors(t *testing.T) {
@@ -46,7 +49,29 @@ func TestSyntaxErrors(t *testing.T) {
 		{"no place", head + "steps\n  expect entry 3 at 1 gone\n", "x.txt:11:23: expected \"there\""},
 		{"no block", head + "steps\n  drop snapshot-block with block x\n", "x.txt:11:34: \"x\" is not the number of a block"},
 		{"no hosts", "question: Why?\npaper: Raft\ntopic: T\n\nSo.\n\nsteps\n  crash 1\n", "x.txt:8:9: the set-up must say"},
+		{"no entries to strip", head + "steps\n  strip vote from 1\n", "x.txt:11:9: expected append"},
 		{"empty", "", "x.txt:0:1: the head must have"},
+		{"second setup", head + "steps\n  elect 3\n\nsetup\n  hosts 1\n", "x.txt:13:1: there is one setup, and it stands before"},
+		{"late setup", strings.Replace(head, "setup\n", "expect\n  no violation\n\nsetup\n", 1), "x.txt:10:1: there is one setup, and it stands before"},
+		{"fewer hosts", strings.Replace(head, "  hosts 3\n", "  hosts 5\n  hosts 3\n", 1), "x.txt:9:3: a scenario has hosts, cores or a swarm"},
+		{"fewer cores", strings.Replace(head, "  hosts 3\n", "  cores 5\n  log 5 = 1 1\n  cores 3\n", 1), "x.txt:10:3: a scenario has hosts, cores or a swarm"},
+		{"logs of a swarm", swarmHead + "steps\n  swarm\narm as shipped\n  logs equal\n", "x.txt:13:3: \"logs\" cannot be observed of a swarm"},
+		{"states of a swarm", swarmHead + "steps\n  swarm\nexpect\n  states equal\n", "x.txt:13:3: \"states\" cannot be observed of a swarm"},
+		{"leader of a swarm", swarmHead + "steps\n  swarm\nexpect\n  not no leader\n", "x.txt:13:7: \"no\" cannot be observed of a swarm"},
+		{"syncs of a swarm", swarmHead + "steps\n  swarm\narm as shipped\n  syncs >= 1\n", "x.txt:13:3: \"syncs\" cannot be observed of a swarm"},
+		{"held of a swarm", swarmHead + "steps\n  swarm\narm as shipped\n  held = 0\n", "x.txt:13:3: \"held\" cannot be observed of a swarm"},
+		{"timeouts of a swarm", swarmHead + "steps\n  swarm\narm as shipped\n  elapsed < 3 timeouts\n", "x.txt:13:13: a swarm draws its election timeout"},
+		{"faults of hosts", head + "arm as shipped\n  swarm-faults >= 1\n", "x.txt:11:3: \"swarm-faults\" is of a swarm alone"},
+		{"no mark", swarmHead + "steps\n  swarm\nexpect\n  mark earthquake >= 1\n", "x.txt:13:8: no mark is called \"earthquake\""},
+		{"mark of hosts", head + "arm as shipped\n  mark crash >= 1\n", "x.txt:11:3: \"mark\" is of a swarm alone"},
+		{"every fault of hosts", strings.Replace(head, "  hosts 3\n", "  hosts 3\n  every fault\n", 1), "x.txt:9:3: every fault is for a swarm"},
+		{"no swarm", swarmHead + "arm as shipped\n  no violation\n", "x.txt:10:1: the arm as shipped has the step swarm 0 times"},
+		{"two swarms", swarmHead + "steps\n  swarm\n  swarm\narm as shipped\n  no violation\n", "x.txt:13:1: the arm as shipped has the step swarm 2 times"},
+		{"no swarm for an arm", swarmHead + "steps\n  as shipped: swarm\narm as shipped\n  no violation\narm without sync\n  no violation\n", "x.txt:14:1: the arm without sync has the step swarm 0 times"},
+		{"too long", head + "steps\n  for 9000h\n", "x.txt:11:7: 9000h0m0s is more than 10000 election timeouts"},
+		{"too long within", head + "steps\n  until a leader within 17m\n", "x.txt:11:25: 17m0s is more than 10000 election timeouts"},
+		{"no timeout", strings.Replace(head, "  hosts 3\n", "  hosts 3\n  timeout 1ns\n", 1), "x.txt:9:3: an election timeout is at least 1ms"},
+		{"too much", head + "steps\n  write 1000 commands of 1048576 bytes at 1 by ann\n", "x.txt:11:23: a batch has at most 16777216 bytes"},
 	} {
 		_, err := Parse("x", c.text)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
@@ -65,7 +90,7 @@ func TestNotObserved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := Run(s, &s.Arms[0])
+	res, err := Run(t.Context(), s, &s.Arms[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +106,7 @@ func TestUnexpectedViolation(t *testing.T) {
 		t.Fatal(err)
 	}
 	arm := Arm{Without: []string{"read-quorum"}}
-	res, err := Run(s, &arm)
+	res, err := Run(t.Context(), s, &arm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +115,38 @@ func TestUnexpectedViolation(t *testing.T) {
 	}
 }
 
+// "If ctx ends first, the error wraps its cause": a run does not outlast it.
+func TestRunEndsWithItsContext(t *testing.T) {
+	for _, steps := range []string{"  for 10000 timeouts\n", "  until leader 2 within 10000 timeouts\n", "  cut 1-2 1-3 2-3\n  elect 1 within 10000 timeouts\n", "  rounds over 10000 seeds\n"} {
+		s, err := Parse("x", head+"steps\n"+steps+"\narm as shipped\n  no violation\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := &budget{Context: t.Context(), left: 2000}
+		if res, err := Run(ctx, s, &s.Arms[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s%v, %v; want the context's error", steps, res, err)
+		}
+		if ctx.asked > 2*2000 {
+			t.Errorf("%sthe run went on and asked %d times whether it may", steps, ctx.asked)
+		}
+	}
+}
+
+// budget is a context that ends once it was asked so often whether it has: a run
+// asks before every occurrence.
+type budget struct {
+	context.Context
+	left, asked int
+}
+
+func (b *budget) Err() error {
+	if b.asked++; b.asked > b.left {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// FuzzParse also runs what can be parsed, for a while.
 func FuzzParse(f *testing.F) {
 	for _, n := range Names() {
 		b, err := files.ReadFile("scenarios/" + n + ".txt")
@@ -108,7 +165,10 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if len(s.Arms) == 0 || len(s.Arms[0].Without) != 0 {
-			t.Error("the first arm is not the one as shipped")
+			t.Fatal("the first arm is not the one as shipped")
+		}
+		for i := range s.Arms {
+			_, _ = Run(&budget{Context: t.Context(), left: 3000}, s, &s.Arms[i]) // must not panic
 		}
 	})
 }

@@ -161,6 +161,9 @@ func (c *recorder) Trace(e *sim.Event) {
 	case sim.EventSend, sim.EventDeliver, sim.EventDrop:
 		c.letter(e)
 		return
+	case sim.EventStrip:
+		c.stripped(e)
+		return
 	case sim.EventRole:
 		if e.Role == raft.Leader {
 			c.counts.elections++
@@ -272,6 +275,25 @@ func (c *recorder) letter(e *sim.Event) {
 		}
 	}
 	c.add(it)
+}
+
+// stripped gives a letter under way the text of what is left of it, by which it
+// is known when it arrives.
+func (c *recorder) stripped(e *sim.Event) {
+	was, left := describe(e), *e
+	m := *e.Message
+	m.Entries = m.Entries[:max(0, slices.IndexFunc(m.Entries, func(x smr.Entry) bool { return x.Index >= e.Index }))]
+	left.Message = &m
+	now := describe(&left)
+	open := c.open[was.key]
+	if len(open) == 0 {
+		return
+	}
+	c.open[was.key] = open[1:]
+	c.open[now.key] = append(c.open[now.key], open[0])
+	l := &c.rec.Letters[open[0]]
+	l.Text = fmt.Sprintf("%s (the script takes the rest off: %s)", now.Text, was.Text)
+	l.Label, l.key = now.Label, now.key
 }
 
 // asksAgain makes a pre-vote a minor letter if it says what the one before it on

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,10 +36,11 @@ func protections() []string {
 	return names
 }
 
-// Run runs an arm of a scenario.
-func Run(s *Scenario, arm *Arm) (*Result, error) {
+// Run runs an arm of a scenario. If ctx ends first, the error wraps its cause.
+// The seed of a swarm that has begun is finished all the same.
+func Run(ctx context.Context, s *Scenario, arm *Arm) (*Result, error) {
 	r := &run{
-		scenario: s, arm: arm, calls: map[string]*sim.Call{},
+		ctx: ctx, scenario: s, arm: arm, calls: map[string]*sim.Call{},
 		rec: &Recording{Replicas: s.Setup.replicas(), Commands: map[uint64]string{}},
 	}
 	r.recorder = recorder{rec: r.rec, open: map[string][]int{}, lost: map[[2]smr.ReplicaID]string{}, refused: map[[2]smr.ReplicaID]string{}, asked: map[[2]smr.ReplicaID]asking{}, cuts: map[[2]smr.ReplicaID]int{}, counts: newCounts(), headOff: s.Setup.Swarm != ""}
@@ -55,12 +57,19 @@ func Run(s *Scenario, arm *Arm) (*Result, error) {
 		r.settle()
 	}
 	failed := r.play()
+	if ctx.Err() != nil {
+		if r.world != nil {
+			r.world.Close()
+		}
+		return nil, fmt.Errorf("%s, %s was not finished: %w", s.Name, arm.Title(), ctx.Err())
+	}
 	r.conclude(res, failed)
 	return res, nil
 }
 
 // run is one arm under way.
 type run struct {
+	ctx      context.Context
 	scenario *Scenario
 	arm      *Arm
 	world    *sim.Script // nil: a swarm
@@ -94,7 +103,7 @@ func (r *run) play() (failed string) {
 		if st.Only != "" && st.Only != r.arm.Title() {
 			continue
 		}
-		if r.violation() != nil {
+		if r.violation() != nil || r.ctx.Err() != nil {
 			return ""
 		}
 		it := Item{At: r.now(), Kind: ItemStep, Text: st.Text, Letter: -1}
@@ -211,18 +220,21 @@ func (r *run) leaders() []smr.ReplicaID {
 
 // settle lets everything happen that is due at once.
 func (r *run) settle() {
-	for r.world.Next() <= r.world.Now() && r.world.Step() {
+	for r.ctx.Err() == nil && r.world.Next() <= r.world.Now() && r.world.Step() {
 		r.look()
 	}
 	r.look()
 }
 
-// pass lets the world happen until cond holds or t is reached; it reports
-// whether it held.
+// pass lets the world happen until cond holds, t is reached or the context ends;
+// it reports whether cond held.
 func (r *run) pass(t smr.Instant, cond func() bool) bool {
 	for {
 		if cond != nil && cond() {
 			return true
+		}
+		if r.ctx.Err() != nil {
+			return false
 		}
 		if r.world.Next() > t || !r.world.Step() {
 			break
@@ -297,6 +309,9 @@ func (r *run) answered(c *sim.Call) {
 	switch {
 	case c.State == sim.CallDone && !c.Write:
 		text = fmt.Sprintf("%s reads %s", c.Client, r.valueText(c))
+		if c.Local {
+			text += fmt.Sprintf(" in %d's own state", c.Replica)
+		}
 	case c.State == sim.CallUnknown:
 		text = fmt.Sprintf("%s does not learn what became of %s", c.Client, r.callText(c))
 	case c.State == sim.CallRefused:
@@ -317,6 +332,8 @@ func shortError(err error) string {
 
 func (r *run) callText(c *sim.Call) string {
 	switch {
+	case c.Local:
+		return "its own " + registerNames[c.Key:c.Key+1]
 	case !c.Write:
 		return "the read of " + registerNames[c.Key:c.Key+1]
 	case c.Count > 1:

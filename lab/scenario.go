@@ -40,8 +40,8 @@ type Setup struct {
 	// the election timeouts are drawn from.
 	Swarm string
 	Seed  uint64
-	// EveryFault lets all faults of the network and of the cores' world take
-	// part in the swarm, instead of those that the seed draws.
+	// EveryFault lets all faults of the swarm's world take part, instead of those
+	// that the seed draws.
 	EveryFault bool
 	OneEntry   bool
 	// Manual: nobody stands but when a step says so.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"html/template"
 	"net/http"
@@ -39,7 +40,7 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 		without = strings.Split(q, ",")
 	}
 	var b bytes.Buffer
-	if err := render(&b, r.PathValue("name"), without); err != nil {
+	if err := render(r.Context(), &b, r.PathValue("name"), without); err != nil {
 		code := http.StatusInternalServerError
 		if errors.Is(err, ErrUnknown) {
 			code = http.StatusNotFound
@@ -51,7 +52,7 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 	_, _ = b.WriteTo(w) // the client may have left
 }
 
-func render(b *bytes.Buffer, name string, without []string) error {
+func render(ctx context.Context, b *bytes.Buffer, name string, without []string) error {
 	s, err := Load(name)
 	if err != nil {
 		return err
@@ -60,11 +61,11 @@ func render(b *bytes.Buffer, name string, without []string) error {
 	if err != nil {
 		return err
 	}
-	res, err := Run(s, arm)
+	res, err := Run(ctx, s, arm)
 	if err != nil {
 		return err
 	}
-	arms, err := RunAll(s, arm, func(a *Arm) string { return armURL(s, a) })
+	arms, err := RunAll(ctx, s, arm, func(a *Arm) string { return armURL(s, a) })
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type (
 	read struct {
 		key    byte
 		at     smr.ReplicaID
+		local  bool
 		client string
 	}
 	until struct {
@@ -58,7 +59,7 @@ type (
 	recount   struct{}
 	show      struct{ metrics []metric }
 	rounds    struct{ seeds int }
-	runsSwarm struct{}
+	runsSwarm struct{ seeds int }
 )
 
 // step reads a line of the script.
@@ -124,6 +125,13 @@ func (p *parser) action() action {
 		a = linksStep{pairs: p.partition()}
 	case "hold", "drop":
 		a = withhold{p.rule(w == "drop")}
+	case "strip":
+		at := p.col()
+		r := p.rule(false)
+		if r.Strip = true; r.Kind != "append" {
+			p.fail(at, "expected append: no other message has entries that can be taken off")
+		}
+		a = withhold{r}
 	case "release":
 		a = release{p.rule(false)}
 	case "write":
@@ -132,12 +140,13 @@ func (p *parser) action() action {
 		s := read{key: p.key()}
 		p.expect("at")
 		s.at = p.replica()
+		s.local = p.accept("locally")
 		s.client = p.client()
 		a = s
 	case "until":
 		a = until{p.condition(), p.within()}
 	case "for":
-		a = wait{p.duration()}
+		a = wait{p.passing()}
 	case "expect":
 		a = require{p.condition()}
 	case "count":
@@ -149,12 +158,17 @@ func (p *parser) action() action {
 		a = rounds{p.count("the number of seeds", 1, 10_000)}
 		p.expect("seeds")
 	case "swarm":
-		a = runsSwarm{}
+		s := runsSwarm{1}
+		if p.accept("over") {
+			s.seeds = p.count("the number of seeds", 1, 1000)
+			p.expect("seeds")
+		}
+		a = s
 	default:
 		p.fail(col, "no step is called %q", w)
 	}
 	p.end()
-	if _, ok := a.(runsSwarm); ok != (p.s.Setup.Swarm != "") {
+	if _, ok := a.(runsSwarm); ok != p.swarm() {
 		p.fail(col, "the step swarm is for the set-up swarm, and the only one there")
 	}
 	return a
@@ -163,7 +177,7 @@ func (p *parser) action() action {
 // within reads the bound of a wait.
 func (p *parser) within() span {
 	if p.accept("within") {
-		return p.duration()
+		return p.passing()
 	}
 	return span{timeouts: 20}
 }
@@ -318,7 +332,9 @@ func (p *parser) write() action {
 		p.expect("commands")
 		s.key = registers - 1
 		if col := p.col(); p.peek() == "of" {
-			s.bytes = p.bytesOf("a command")
+			if s.bytes = p.bytesOf("a command"); s.count*s.bytes > batchBytesMax {
+				p.fail(col, "a batch has at most %d bytes", batchBytesMax)
+			}
 			p.hostsOnly(col, "a size of commands is")
 		}
 	} else {
@@ -334,6 +350,8 @@ func (p *parser) write() action {
 	s.client = p.client()
 	return s
 }
+
+const batchBytesMax = 16 << 20
 
 // registers of a scenario are named by letters.
 const registers = 8

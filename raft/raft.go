@@ -299,6 +299,7 @@ func (r *Raft) Status() Status {
 	if r.role != Leader {
 		return s
 	}
+	s.Transferee = r.lead.transferee
 	for i := range r.members.peers {
 		p := &r.members.peers[i]
 		s.Progress = append(s.Progress, ProgressStatus{

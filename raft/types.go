@@ -255,6 +255,7 @@ type Status struct {
 	Applied       uint64
 	Configuration smr.Configuration
 	Resting       bool
+	Transferee    smr.ReplicaID    // whom leadership is being handed to; zero: nobody
 	Progress      []ProgressStatus // leader only, in the configuration's order
 }
 

@@ -32,7 +32,10 @@
 //
 // After every turn of every replica, against a ledger that the world keeps in
 // true time (who persisted what): the five properties of Raft (Figure 3) and
-// what stands beside them; see Class for the list. Over the history of the
+// what stands beside them; see Class for the list. What a whole host has
+// persisted the world reads off the writes and syncs of its log (ghost), what it
+// says to others off its frames: durable is what is synced, and committed what is
+// synced on a quorum, whatever the host believes. Over the history of the
 // clients: linearizability, and that what was acknowledged is there at the end.
 //
 // A run that silently does nothing passes every check. So each run asserts

@@ -208,6 +208,7 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		"image-sync":        seeds + ", lab: snapshot-transfer",
 		"image-marker":      "lab: snapshot-order",
 		"pulse":             seeds,
+		"disk-watch":        "lab: disk-stall",
 		"pre-vote":          "TestPreVoteKeepsAHealthyLeader",
 		"leader-heard":      "TestVotersThatHearALeaderIgnoreVotes",
 		"randomisation":     "TestFixedTimeoutsSplitVotesForEver",

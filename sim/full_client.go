@@ -29,6 +29,7 @@ func (w *fullWorld) clientActs(o *occurrence) {
 	if c.call.stage != stageIdle || w.phase >= phaseQuiet {
 		return
 	}
+	w.readsLocally()
 	w.ask(c)
 }
 
@@ -91,6 +92,7 @@ func (w *fullWorld) ask(c *fullClient) {
 }
 
 func (w *fullWorld) command(id uint64, key byte) []byte {
+	w.local.wrote(id, key)
 	if w.full.pebble {
 		return putCommand(id, key)
 	}

@@ -24,13 +24,15 @@ type simHost struct {
 	life    uint32
 	clock   clock
 
-	mem *vfs.Mem
-	rng *rand.Rand
-	rt  *host.Runtime // nil: down
-	at  []*seat       // by group
+	mem   *vfs.Mem
+	ghost *ghost
+	rng   *rand.Rand
+	rt    *host.Runtime // nil: down
+	at    []*seat       // by group
 	// due is when each part takes its next turn: shard, syncer, fetcher and job
 	// of each shard, then the workers.
 	due         []smr.Instant
+	untold      []bool // by shard: it has not heard of the newest sync yet
 	pausedUntil smr.Instant
 
 	// crashIn counts down the operations on the log until the power goes; zero:
@@ -71,6 +73,7 @@ const partsPerShard = 4
 
 func newSimHost(w *fullWorld, slot int, members smr.Configuration) *simHost {
 	h := &simHost{w: w, slot: slot, id: smr.ReplicaID(slot + 1), members: members, mem: vfs.NewMem()}
+	h.ghost = newGhost(h)
 	h.rng = rand.New(rand.NewPCG(w.seed, uint64(slot)))
 	for _, g := range w.groups {
 		st := &seat{group: g}
@@ -141,7 +144,7 @@ const logDir = "wal"
 func (h *simHost) config() host.Config {
 	f := &h.w.features
 	return host.Config{
-		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: vfs.NewFault(h.mem, h, nil),
+		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: ghostFS{vfs.NewFault(h.mem, h, nil), h.ghost},
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
 		Snapshots: h.snapshots(), Raft: f.config(), NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
@@ -162,6 +165,7 @@ func (w *fullWorld) restart(h *simHost) {
 	}
 	h.pausedUntil, h.moved = 0, 0
 	h.due = make([]smr.Instant, 5*w.full.shards)
+	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {
 		h.due[i] = smr.Never
 	}
@@ -190,6 +194,7 @@ func (w *fullWorld) restart(h *simHost) {
 		return
 	}
 	w.marks.hit(MarkReplay)
+	w.checkReturn(h)
 	for i := range w.full.shards {
 		h.schedule(partsPerShard*i, w.now)
 	}
@@ -227,6 +232,7 @@ func (h *simHost) newMachine(st *seat) watched {
 		if h.life != life {
 			return
 		}
+		h.w.checkApply(h, st.group, e)
 		st.group.applied(h.id, e, state, st.handle.Status().Term)
 		h.w.trace(Event{Kind: EventApply, Replica: h.id, Index: e.Index, Term: e.Term, Count: uint64(st.group.id)})
 	}
@@ -237,7 +243,7 @@ func (h *simHost) newMachine(st *seat) watched {
 	if st.flushed != nil && st.flushed.applied > 0 {
 		h.w.marks.hit(MarkDurableMachine)
 	}
-	r := &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR, padding: h.w.full.snapshots.padding, restored: h.restored(st, life)}
+	r := &registers{watch: watch, flushed: st.flushed, rng: &h.w.turnR, padding: h.w.full.snapshots.padding, restored: h.restored(st, life), disk: &stateDisk{h: h}}
 	if st.flushed != nil {
 		return durableRegisters{r}
 	}
@@ -320,6 +326,8 @@ func (w *fullWorld) hostActs(h *simHost, o *occurrence) {
 		w.hunt(h, o.ref)
 	case whatPeerDown:
 		h.rt.PeerDown(smr.ReplicaID(o.ref + 1))
+	case whatTold:
+		w.told(h, int(o.ref))
 	case whatLoop:
 		w.loop(h, int(o.ref), o.at)
 	}
@@ -336,7 +344,7 @@ func (w *fullWorld) loop(h *simHost, part int, at smr.Instant) {
 	case part >= partsPerShard*shards:
 		h.rt.Workers()[part-partsPerShard*shards].Turn()
 	case part%partsPerShard == 1:
-		h.rt.Shards()[part/partsPerShard].Syncer().Turn()
+		w.sync(h, part/partsPerShard)
 	case part%partsPerShard == 2:
 		h.rt.Shards()[part/partsPerShard].Fetcher().Turn()
 		w.marks.hit(MarkFetchFollower)
@@ -395,7 +403,11 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 	if applied, _ := st.machine.position(); applied > now.Commit {
 		w.fail(Watermarks, ids(h.id), "group %d has applied %d, commit index %d", st.group.id, applied, now.Commit)
 	}
+	if l := &h.ghost.logs[st.group.id-1]; now.Persisted > l.last() {
+		st.group.fail(Unpersisted, ids(h.id), "takes entries up to %d for persisted, on its disk the log ends at %d", now.Persisted, l.last())
+	}
 	if now.Commit != was.Commit {
+		w.checkCommit(h, st.group, now.Term, now.Commit)
 		w.trace(Event{Kind: EventCommit, Replica: h.id, Index: now.Commit, Count: uint64(st.group.id)})
 	}
 	if now.Role == was.Role && now.Term == was.Term {

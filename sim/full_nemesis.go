@@ -353,7 +353,7 @@ func (w *fullWorld) checkEnd() {
 		if !w.beyond {
 			w.checkConverged(g)
 		}
-		g.checkHistoryOf(&g.history, w.features.keys)
+		w.checkHistoryOf(g.ledger, &g.history, w.features.keys)
 		w.fullyApplied(g)
 		total += len(g.acknowledged)
 		if g.found != nil && w.found == nil {

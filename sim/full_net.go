@@ -62,6 +62,7 @@ func (s sender) Send(to uint64, b *transport.Buffer) error {
 		w.fail(Contract, ids(h.id), "sends a frame to %d", to)
 		return errGone
 	}
+	w.checkFrame(h, b.B)
 	w.net.send(from, dest, b.B, s.bulk)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorate/quorate/kv"
 	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/vfs"
 )
 
 // pebbleMachine is the key-value store on pebble, on the host's own disk, with
@@ -20,15 +21,32 @@ type pebbleMachine struct {
 	restored func(applied, digest uint64)
 	applied  uint64
 	digest   uint64
+	disk     *stateDisk
+}
+
+// roomFS is a file system that says that it has no room while the disk is full.
+// The store asks before it writes, for pebble's writes must not wait in a simulation.
+type roomFS struct {
+	vfs.FS
+	disk *stateDisk
+}
+
+// GetDiskUsage implements vfs.FS.
+func (f roomFS) GetDiskUsage(path string) (vfs.DiskUsage, error) {
+	if f.disk.DiskFull() {
+		return vfs.DiskUsage{}, nil
+	}
+	return f.FS.GetDiskUsage(path)
 }
 
 func newPebbleMachine(h *simHost, st *seat, watch func(*smr.Entry, uint64)) watched {
+	disk := &stateDisk{h: h}
 	return &pebbleMachine{
 		Store: kv.New(kv.Config{
-			FS: h.storeFS(), Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
+			FS: roomFS{h.storeFS(), disk}, Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
 			CacheBytes: 1 << 20, BlockCacheBytes: 1 << 20, MemTableBytes: 1 << 20, Logger: h.config().Logger,
 		}),
-		seat: st, rng: &h.w.turnR, watch: watch, restored: h.restored(st, h.life),
+		seat: st, rng: &h.w.turnR, watch: watch, restored: h.restored(st, h.life), disk: disk,
 	}
 }
 
@@ -60,6 +78,11 @@ func (p *pebbleMachine) look() {
 // Apply implements smr.StateMachine. It mostly applies one entry at a time, so
 // that there is a digest for each.
 func (p *pebbleMachine) Apply(batch []smr.Committed) error {
+	if err := p.disk.refuses(p.applied); err != nil {
+		return err
+	}
+	p.disk.taking = true
+	defer func() { p.disk.taking = false }()
 	for len(batch) > 0 {
 		n := 1
 		if p.rng.permille(300) {

@@ -180,6 +180,9 @@ func (r durableRegisters) Durable() (uint64, error) { return r.flushed.applied, 
 
 // Flush implements smr.Durable.
 func (r durableRegisters) Flush() error {
+	if r.DiskFull() {
+		return smr.ErrNoSpace
+	}
 	*r.flushed = r.machine
 	return nil
 }

@@ -33,6 +33,9 @@ type fullWorld struct {
 	diskR   source
 	fuseR   source
 	faultR  source
+	tellR   source
+	frames  frameReader
+	local   localReads
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -54,9 +57,11 @@ type fullFeatures struct {
 	syncFailPermille            int
 	diskFull                    bool
 	pebble                      bool
-	snapshots                   snapshotFeatures
-	damage                      damageFeatures
-	slow                        slowFeatures
+	// lateWord: a shard hears of a sync a while after it, and writes in between.
+	lateWord  bool
+	snapshots snapshotFeatures
+	damage    damageFeatures
+	slow      slowFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -70,6 +75,11 @@ type simGroup struct {
 	// handedTo was asked last to take over as leader, until somebody leads.
 	handedTo smr.ReplicaID
 	halves   struct{ writes, reads int }
+	// spoken is what the newest leader has told of its log, by index. maxCommit is
+	// the highest commit index of any replica so far, all of which was on disk on a
+	// quorum.
+	spoken    []spoken
+	maxCommit uint64
 }
 
 func drawFull(seed uint64) fullFeatures {
@@ -97,6 +107,8 @@ func drawFull(seed uint64) fullFeatures {
 	f.diskFull = s.permille(150)
 	f.snapshots = drawSnapshots(seed)
 	f.slow = drawSlow(seed)
+	own := fork(seed, 41)
+	f.lateWord = own.permille(500)
 	return f
 }
 
@@ -106,6 +118,9 @@ func drawFull(seed uint64) fullFeatures {
 func (x *fullFeatures) fit(f *features) {
 	f.learners = 0
 	f.chaos = 20 + f.chaos/2
+	if f.every {
+		x.everyFault()
+	}
 	f.star = f.star && !x.snapshots.on
 	// What only the core world has.
 	f.lossPermille, f.dupPermille, f.syncCutPermille, f.keepPermille, f.batchMax = 0, 0, 0, 0, 1
@@ -122,7 +137,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), tellR: fork(seed, 40), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)

@@ -257,23 +257,7 @@ func (w *world) checkAcknowledgedKept() {
 	}
 }
 
-func (l *ledger) checkHistoryOf(h *history, keys int) {
-	kept := h.ops[:0]
-	for _, op := range h.ops {
-		// What never took effect explains nothing: leaving it out keeps the
-		// search small, and can only make it stricter.
-		if op.write && op.end == stillOpen && l.place(op.value) == 0 {
-			continue
-		}
-		kept = append(kept, op)
-	}
-	h.ops = kept
-	if bad, ok, _ := h.check(keys); !ok {
-		l.fail(Linearizability, nil, "the history of register %d has no order", bad)
-	}
-}
-
-func (w *world) checkHistory() { w.checkHistoryOf(&w.history, w.features.keys) }
+func (w *world) checkHistory() { w.checkHistoryOf(w.ledger, &w.history, w.features.keys) }
 
 // checkDidSomething: a run that did nothing proves nothing.
 func (w *world) checkDidSomething() {

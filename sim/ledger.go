@@ -127,19 +127,34 @@ func (l *ledger) leads(who smr.ReplicaID, term uint64) bool {
 	return false
 }
 
+// leader is who was seen to lead term, or zero.
+func (l *ledger) leader(term uint64) smr.ReplicaID {
+	if term >= uint64(len(l.leaders)) {
+		return 0
+	}
+	return l.leaders[term]
+}
+
+// terms is a log as the ledger looks at it: entries above base, of no term beyond
+// its end.
+type terms interface {
+	base() uint64
+	termOrZero(index uint64) uint64
+}
+
 // complete checks a new leader's log: everything committed in earlier terms is
 // there.
-func (l *ledger) complete(who smr.ReplicaID, term uint64, log *entryLog) {
+func (l *ledger) complete(who smr.ReplicaID, term uint64, log terms) {
 	for i := len(l.commits); i > 0; i-- {
 		c := &l.commits[i-1]
 		index := uint64(i)
-		if index <= log.start.Index {
+		if index <= log.base() {
 			return
 		}
 		if c.in >= term {
 			continue // perhaps committed in this term or a later one
 		}
-		if index > log.last() || log.term(index) != c.term {
+		if log.termOrZero(index) != c.term {
 			l.fail(LeaderCompleteness, ids(who), "the leader elected in term %d has entry %d of term %d, committed is one of term %d", term, index, log.termOrZero(index), c.term)
 			return
 		}

@@ -15,6 +15,8 @@ type entryLog struct {
 
 func (l *entryLog) last() uint64 { return l.start.Index + uint64(len(l.entries)) }
 
+func (l *entryLog) base() uint64 { return l.start.Index }
+
 func (l *entryLog) at(index uint64) *smr.Entry { return &l.entries[index-l.start.Index-1] }
 
 // term of the entry at index, which lies in [start.Index, last()].

@@ -27,7 +27,33 @@ type registers struct {
 	// padding is how much is added to an image; restored is told of one.
 	padding  int
 	restored func(applied, digest uint64)
+	disk     *stateDisk
 }
+
+// stateDisk says whether the disk of a host's state machines has room.
+//
+// While it is full, a machine takes entries until its applied index is a multiple
+// of three: as much as its memory holds.
+type stateDisk struct {
+	h *simHost
+	// taking: a batch was taken, so that there is room for the rest of it.
+	taking bool
+}
+
+// DiskFull implements smr.Roomed.
+func (d *stateDisk) DiskFull() bool { return d.h.full && !d.taking }
+
+// refuses says that there is no room for anything after applied.
+func (d *stateDisk) refuses(applied uint64) error {
+	if !d.DiskFull() || applied%3 != 0 {
+		return nil
+	}
+	d.h.w.marks.hit(MarkStateFull)
+	return smr.ErrNoSpace
+}
+
+// DiskFull implements smr.Roomed.
+func (r *registers) DiskFull() bool { return r.disk.DiskFull() }
 
 // Open implements smr.StateMachine.
 func (r *registers) Open() (uint64, error) {
@@ -40,13 +66,16 @@ func (r *registers) Open() (uint64, error) {
 
 // Apply implements smr.StateMachine.
 func (r *registers) Apply(batch []smr.Committed) error {
+	if err := r.disk.refuses(r.applied); err != nil {
+		return err
+	}
 	for i := range batch {
 		e := &batch[i].Entry
 		r.apply(e)
 		r.watch(e, r.digest)
 		batch[i].Result = smr.Result{Value: e.Index}
 	}
-	if r.flushed != nil && r.rng.permille(100) {
+	if r.flushed != nil && r.rng.permille(100) && !r.DiskFull() {
 		*r.flushed = r.machine
 	}
 	return nil
@@ -56,6 +85,9 @@ func (r *registers) Apply(batch []smr.Committed) error {
 func (r *registers) Lookup(query []byte) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(nil, r.regs[query[0]]), nil
 }
+
+// registerValue is what a Lookup has answered.
+func registerValue(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // Digest implements smr.StateMachine.
 func (r *registers) Digest() (applied uint64, digest [16]byte) {

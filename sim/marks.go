@@ -61,6 +61,7 @@ const (
 	MarkCrashMidSync
 	MarkSyncFailed
 	MarkDiskFull
+	MarkStateFull
 	MarkSegment
 	MarkSecondGroup
 	MarkPebble
@@ -111,6 +112,13 @@ const (
 	MarkPulseBack
 	MarkPulseNewLife
 	MarkDeathAtRest
+	MarkDurableAck
+	MarkDurableCommit
+	MarkDurableReturn
+	MarkLateWord
+	MarkSearched
+	MarkSearchUndecided
+	MarkLocalRead
 	markCount
 )
 
@@ -122,7 +130,7 @@ var markNames = [markCount]string{
 	"busy", "not-leader", "write", "write-replaced", "unknown", "read", "read-failed",
 	"healed-core", "outsider-speaks", "outsider-hears",
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
-	"crash-mid-sync", "sync-failed", "disk-full", "segment-recycled", "second-group", "pebble",
+	"crash-mid-sync", "sync-failed", "disk-full", "state-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
@@ -130,6 +138,17 @@ var markNames = [markCount]string{
 	"slow-host", "slow-link", "bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+}
+
+// MarkNamed returns the mark of that name.
+func MarkNamed(name string) (Mark, bool) {
+	for m, n := range markNames {
+		if n == name {
+			return Mark(m), true
+		}
+	}
+	return 0, false
 }
 
 func (m Mark) String() string { return markNames[m] }

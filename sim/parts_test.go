@@ -203,9 +203,72 @@ func TestHistory(t *testing.T) {
 		{[]operation{read(3, 3, 4)}, false},
 	} {
 		h := history{ops: c.ops}
-		if _, ok, decided := h.check(1); ok != c.ok || !decided {
-			t.Errorf("%+v: %v", c.ops, ok)
+		place := func(value uint64) uint64 { return value % 3 } // 3 was never written
+		want := inOrder
+		if !c.ok {
+			want = outOfOrder
 		}
+		if commit, search := h.byCommit(0, place), h.bySearch(0, place); commit != want || search != want {
+			t.Errorf("%+v: by the commits %v, by search %v", c.ops, commit, search)
+		}
+	}
+}
+
+// Herlihy and Wing 1990: a history is linearizable if some order explains it. The
+// search finds one if and only if the commits could have come in one that does.
+func TestHistoryBothWays(t *testing.T) {
+	rng := fork(3, 3)
+	var seen [2]int
+	for range 3000 {
+		h, writes := history{}, 1+rng.n(4)
+		ends := rng.n(8)
+		for i := range writes + 1 + rng.n(4) {
+			begin := int64(20*rng.n(8) + i)
+			op := operation{client: i, write: i < writes, value: uint64(i + 1), begin: begin, end: begin + int64(20*(1+rng.n(1+ends))+10)}
+			if !op.write {
+				op.value = uint64(rng.n(writes + 1))
+			}
+			h.ops = append(h.ops, op)
+		}
+		want := outOfOrder
+		places := make([]uint64, writes+1)
+		var arrange func(n uint64)
+		arrange = func(n uint64) {
+			if n > uint64(writes) && h.byCommit(0, func(v uint64) uint64 { return places[v] }) == inOrder {
+				want = inOrder
+			}
+			for v := 1; v <= writes; v++ {
+				if places[v] == 0 {
+					places[v] = n
+					arrange(n + 1)
+					places[v] = 0
+				}
+			}
+		}
+		arrange(1)
+		if got := h.bySearch(0, func(uint64) uint64 { return 1 }); got != want {
+			t.Fatalf("by search %v, by the commits %v: %+v", got, want, h.ops)
+		}
+		seen[want]++
+	}
+	if seen[0] < 300 || seen[1] < 300 {
+		t.Fatalf("%d histories in order, %d out of order", seen[0], seen[1])
+	}
+}
+
+// A search that grows out of hand ends, and says so.
+func TestSearchIsBounded(t *testing.T) {
+	var h history
+	for i := range 60 {
+		h.ops = append(h.ops, operation{client: i, write: true, value: uint64(i + 1), begin: int64(i), end: int64(1000 + i)})
+	}
+	h.ops = append(h.ops, operation{client: 60, value: 1, begin: 100, end: 200}, operation{client: 61, value: 2, begin: 300, end: 400}, operation{client: 60, value: 1, begin: 500, end: 600})
+	place := func(value uint64) uint64 { return value }
+	if got := h.bySearch(0, place); got != undecided {
+		t.Errorf("by search: %v", got)
+	}
+	if got := h.byCommit(0, place); got != outOfOrder {
+		t.Errorf("by the commits: %v", got)
 	}
 }
 

@@ -44,6 +44,7 @@ const (
 	whatPeerDown // a host notices that its connection to ref broke
 	whatRoom     // a full disk has room again
 	whatTrouble  // an outsider's fault comes or goes
+	whatTold     // the shard ref of a host hears of a sync
 )
 
 // queue is a 4-ary heap of occurrences, ordered by (at, order). It allocates

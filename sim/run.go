@@ -50,6 +50,9 @@ type Options struct {
 	// what was synced, which is more than the promises allow. Nothing is demanded
 	// then but that no answer is wrong. Full alone.
 	Beyond bool
+	// EveryFault lets every fault of the world take part, where a seed of its own
+	// draws some of them.
+	EveryFault bool
 	// Only, if not nil, leaves every feature out but these (FeatureNames, or
 	// "none"). Clients and Chaos, if not zero, are how many clients there are and
 	// how many election timeouts the first phase lasts, instead of what the seed
@@ -249,6 +252,9 @@ func (o *Options) Replay(seed uint64) string {
 	}
 	if o.Beyond {
 		s += " --beyond"
+	}
+	if o.EveryFault {
+		s += " --every-fault"
 	}
 	if o.Only != nil {
 		s += " --only-features " + strings.Join(o.Only, ",")

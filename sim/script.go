@@ -31,6 +31,9 @@ type Script struct {
 	syncs   uint64
 }
 
+// ScriptTimeout is the election timeout of a script that names none.
+const ScriptTimeout = 100 * time.Millisecond
+
 // ScriptOptions says what world a script is for. The zero value of a duration
 // means its default.
 type ScriptOptions struct {
@@ -39,7 +42,7 @@ type ScriptOptions struct {
 	// Replicas is how many voters there are, 1 to 8.
 	Replicas int
 	Seed     uint64
-	// ElectionTimeout, default 100 ms. The heartbeat is a fifth of it.
+	// ElectionTimeout, default ScriptTimeout. The heartbeat is a fifth of it.
 	ElectionTimeout time.Duration
 	// Delay of a message, default 5 ms, and Sync of a disk, default 2 ms.
 	Delay, Sync time.Duration
@@ -120,7 +123,9 @@ type Call struct {
 	Client  string
 	Replica smr.ReplicaID
 	Write   bool
-	Key     byte
+	// Local: the replica answers from its own state and asks nobody.
+	Local bool
+	Key   byte
 	// ID of the (first) command of a write, Count how many it has.
 	ID    uint64
 	Count int
@@ -145,6 +150,9 @@ type driver interface {
 	dispatch(o *occurrence)
 	view(id smr.ReplicaID, v *View)
 	letters(o *occurrence) []Letter
+	// strip takes the entries from an index on off the append that is the n-th of
+	// o's letters.
+	strip(o *occurrence, n int, index uint64)
 	// drop loses the message of o. split returns the occurrence of a message
 	// with those of its letters that keep says; free ends one that was split.
 	drop(o *occurrence)
@@ -167,6 +175,8 @@ type driver interface {
 	// reason says under which pause o falls.
 	reason(o *occurrence) pauseReason
 	begin(c *Call) error
+	// readLocal reads a register of a replica's own state.
+	readLocal(id smr.ReplicaID, key byte) (uint64, error)
 	poll(c *Call)
 	giveUp(c *Call)
 	stepped()
@@ -177,7 +187,7 @@ type driver interface {
 // NewScript builds a script's world. Its replicas are running at time zero
 // after the first Step. The error wraps ErrOptions.
 func NewScript(o ScriptOptions) (*Script, error) {
-	orDuration(&o.ElectionTimeout, 100*time.Millisecond)
+	orDuration(&o.ElectionTimeout, ScriptTimeout)
 	orDuration(&o.Delay, 5*time.Millisecond)
 	orDuration(&o.Sync, 2*time.Millisecond)
 	orDuration(&o.Patience, 20*o.ElectionTimeout)
@@ -310,6 +320,10 @@ func (s *Script) Finish() *Violation {
 	return s.common.found
 }
 
+// Close ends a run that is not of interest any more, without the last checks. It
+// is in the place of Finish.
+func (s *Script) Close() { s.driver.close() }
+
 func (s *Script) abandon(c *Call) {
 	if c.State != CallWaiting {
 		return
@@ -334,6 +348,22 @@ func (s *Script) WriteBytes(client string, at smr.ReplicaID, key byte, count, by
 // Read lets a client read a register, linearizably, at a replica.
 func (s *Script) Read(client string, at smr.ReplicaID, key byte) *Call {
 	return s.begin(&Call{Client: client, Replica: at, Key: key, Count: 1})
+}
+
+// ReadLocal lets a client read a register from the own state of a replica, which
+// may be old. It is answered, or refused, at once.
+func (s *Script) ReadLocal(client string, at smr.ReplicaID, key byte) *Call {
+	c := &Call{Client: client, Replica: at, Local: true, Key: key, Count: 1, State: CallRefused, Began: s.common.now, Ended: s.common.now}
+	if s.paused[pauseKey{at, pauseAll}] {
+		c.Err = fmt.Errorf("%w: replica %d is paused and answers nothing", ErrScript, at)
+		return c
+	}
+	s.act(func() {
+		if c.Value, c.Err = s.driver.readLocal(at, key); c.Err == nil {
+			c.State = CallDone
+		}
+	})
+	return c
 }
 
 func (s *Script) begin(c *Call) *Call {

@@ -123,6 +123,12 @@ func (d *scriptCore) letters(o *occurrence) []Letter {
 	return []Letter{letterOf(&d.net.slab[o.ref])}
 }
 
+func (d *scriptCore) strip(o *occurrence, _ int, index uint64) {
+	m := &d.net.slab[o.ref]
+	d.trace(Event{Kind: EventStrip, Replica: m.From, Peer: m.To, Term: m.Term, Index: index, Message: m})
+	strip(m, index)
+}
+
 func (d *scriptCore) drop(o *occurrence) {
 	d.traceMessage(EventDrop, &d.net.slab[o.ref])
 	d.net.release(o.ref)
@@ -223,6 +229,14 @@ func (d *scriptCore) begin(c *Call) error {
 	}
 	w.touch(r)
 	return nil
+}
+
+func (d *scriptCore) readLocal(id smr.ReplicaID, key byte) (uint64, error) {
+	r := d.replicas[id-1]
+	if r.core == nil {
+		return 0, fmt.Errorf("%w: replica %d is down", ErrScript, id)
+	}
+	return r.machine.regs[key], nil
 }
 
 func (d *scriptCore) poll(c *Call) {

@@ -42,7 +42,7 @@ func (s *Script) buildHosts() error {
 	}
 	d := &scriptHosts{script: s, chain: map[[2]uint64]link{}}
 	w := &fullWorld{
-		byHand:   true,
+		byHand: true, local: newLocalReads(o.Seed),
 		features: scriptFeatures(o), clockR: fork(o.Seed, 4), diskR: fork(o.Seed, 5), turnR: fork(o.Seed, 6), faultR: fork(o.Seed, 20),
 		full:   fullFeatures{groups: 1, shards: 1, segmentBytes: 64 << 10},
 		common: newCommon(o.Seed, &Options{Skip: o.Skip, Tracer: chainTracer{o.Tracer, d}}),
@@ -240,6 +240,19 @@ func (d *scriptHosts) split(o *occurrence, keep func(int) bool) occurrence {
 	return part
 }
 
+// strip makes the frame anew.
+func (d *scriptHosts) strip(o *occurrence, n int, index uint64) {
+	b := wire.AppendHeader(nil, 0)
+	d.items(o, func(i int, it *wire.Item) {
+		if i == n {
+			d.trace(Event{Kind: EventStrip, Replica: it.Message.From, Peer: it.Message.To, Term: it.Message.Term, Index: index, Message: &it.Message})
+			strip(&it.Message, index)
+		}
+		b = wire.AppendItem(b, it)
+	})
+	d.net.slab[o.ref].b = b
+}
+
 func (d *scriptHosts) free(o *occurrence) {
 	d.net.slab[o.ref] = frame{}
 	d.net.free = append(d.net.free, o.ref)
@@ -343,6 +356,14 @@ func (d *scriptHosts) begin(c *Call) error {
 	return nil
 }
 
+func (d *scriptHosts) readLocal(id smr.ReplicaID, key byte) (uint64, error) {
+	h := d.hosts[id-1]
+	if h.rt == nil {
+		return 0, fmt.Errorf("%w: host %d is down", ErrScript, id)
+	}
+	return d.readLocally(h, h.at[0], key), nil
+}
+
 func (d *scriptHosts) submit(c *Call, cl *fullClient, h *simHost, st *seat) error {
 	w, serial := d.fullWorld, cl.serial
 	if cl.call.write {
@@ -402,7 +423,7 @@ func (d *scriptHosts) giveUp(c *Call) {
 
 func (d *scriptHosts) finish() {
 	g := d.groups[0]
-	g.checkHistoryOf(&g.history, d.features.keys)
+	d.checkHistoryOf(g.ledger, &g.history, d.features.keys)
 	d.fullyApplied(g)
 }
 

@@ -25,7 +25,11 @@ type Letter struct {
 // Rule withholds letters on their way. Zero values match everything.
 type Rule struct {
 	// Drop loses the letters; otherwise they are held until they are released.
-	Drop     bool
+	Drop bool
+	// Strip lets appends go on without Entry and what follows it, or without any
+	// entries if that is zero: as a leader sends them that has less room in a
+	// message. It goes before all that hold or drop.
+	Strip    bool
 	Kind     string
 	From, To smr.ReplicaID
 	// Entry is the index of an entry that the message carries.
@@ -55,12 +59,12 @@ type heldLetter struct {
 // Withhold adds a rule. Earlier rules go first.
 func (s *Script) Withhold(r Rule) { s.rules = append(s.rules, r) }
 
-// Release ends the rules that are the same as r but for Drop and Times, or all
+// Release ends the rules that are the same as r but for Drop, Strip and Times, or all
 // if r is zero, and lets the letters arrive that they hold.
 func (s *Script) Release(r Rule) {
-	r.Drop, r.Times = false, 0
+	r.Drop, r.Strip, r.Times = false, false, 0
 	s.rules = slices.DeleteFunc(s.rules, func(x Rule) bool {
-		x.Drop, x.Times = false, 0
+		x.Drop, x.Strip, x.Times = false, false, 0
 		return r == Rule{} || x == r
 	})
 	kept := s.held[:0]
@@ -93,11 +97,11 @@ func (s *Script) intercepted(o *occurrence) bool {
 	if len(s.rules) == 0 {
 		return false
 	}
-	letters := s.driver.letters(o)
+	letters := s.stripped(o)
 	rules := make([]int, len(letters)) // for each letter, the rule or -1
 	passed := 0
 	for i := range letters {
-		rules[i] = s.rule(&letters[i])
+		rules[i] = s.rule(&letters[i], false)
 		if rules[i] < 0 {
 			passed++
 		}
@@ -130,11 +134,40 @@ func (s *Script) intercepted(o *occurrence) bool {
 	return true
 }
 
-// rule returns the first rule for a letter, and counts it.
-func (s *Script) rule(l *Letter) int {
+// stripped takes the entries off the letters of a delivery that a rule strips, and
+// returns the letters as they are then.
+func (s *Script) stripped(o *occurrence) []Letter {
+	letters := s.driver.letters(o)
+	changed := false
+	for i := range letters {
+		m := letters[i].Message
+		if m == nil || m.Type != raft.MsgAppend || len(m.Entries) == 0 {
+			continue
+		}
+		if n := s.rule(&letters[i], true); n >= 0 {
+			s.driver.strip(o, i, s.rules[n].Entry)
+			changed = true
+		}
+	}
+	if changed {
+		return s.driver.letters(o)
+	}
+	return letters
+}
+
+// strip takes the entry at an index off m, and those after it.
+func strip(m *raft.Message, index uint64) {
+	if n := slices.IndexFunc(m.Entries, func(e smr.Entry) bool { return e.Index >= index }); n >= 0 {
+		m.Entries = m.Entries[:n]
+	}
+}
+
+// rule returns the first rule for a letter that strips, or that does not, and
+// counts it.
+func (s *Script) rule(l *Letter, strips bool) int {
 	for i := range s.rules {
 		r := &s.rules[i]
-		if r.Times < 0 || !r.matches(l) {
+		if r.Times < 0 || r.Strip != strips || !r.matches(l) {
 			continue
 		}
 		if r.Times > 0 {

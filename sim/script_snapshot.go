@@ -131,6 +131,7 @@ func (d *scriptHosts) light(id smr.ReplicaID, f Fuse) error {
 
 // command is one of at least so many bytes.
 func (d *scriptHosts) command(id uint64, key byte, bytes int) []byte {
+	d.local.wrote(id, key)
 	if d.full.pebble {
 		return putCommand(id, key)
 	}

@@ -83,6 +83,45 @@ func TestScriptInBothWorlds(t *testing.T) {
 	}
 }
 
+// What is stripped arrives without its entry, as from a leader that sends less: the
+// follower answers for what is before it. Once the rule is over it gets the rest.
+func TestScriptStrips(t *testing.T) {
+	for _, mode := range []Mode{Core, Full} {
+		c := &stripCounter{}
+		s, err := NewScript(ScriptOptions{Mode: mode, Replicas: 3, Tracer: c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scriptTo(t, s, "start", func() bool { return viewOf(s, 3).Up })
+		if err := s.Stand(1); err != nil {
+			t.Fatal(err)
+		}
+		scriptTo(t, s, "commit", func() bool { return viewOf(s, 3).Commit == 1 })
+		s.Withhold(Rule{Strip: true, Kind: "append", To: 3, Entry: 3})
+		w := s.Write("ann", 1, 0, 3)
+		scriptTo(t, s, "write", func() bool { return w.State == CallDone })
+		for end := s.Now().Add(s.ElectionTimeout()); s.Next() < end && s.Step(); {
+		}
+		if two, three := viewOf(s, 2), viewOf(s, 3); two.Last != 4 || three.Last != 2 || three.Commit != 2 || c.stripped == 0 {
+			t.Errorf("%v: %d appends were stripped: %+v, %+v", mode, c.stripped, two, three)
+		}
+		s.Release(Rule{Kind: "append", To: 3, Entry: 3})
+		scriptTo(t, s, "the rest", func() bool { return viewOf(s, 3).Commit == 4 })
+		if v := s.Finish(); v != nil {
+			t.Errorf("%v: %v", mode, v)
+		}
+	}
+}
+
+type stripCounter struct{ stripped int }
+
+// Trace implements Tracer.
+func (c *stripCounter) Trace(e *Event) {
+	if e.Kind == EventStrip && len(e.Message.Entries) > 0 && e.Index == 3 {
+		c.stripped++
+	}
+}
+
 // What is held arrives when it is released; what is dropped never does.
 func TestScriptWithholds(t *testing.T) {
 	for _, mode := range []Mode{Core, Full} {

@@ -57,6 +57,8 @@ type features struct {
 	// is the only one that can lead, and whose log may be an old one
 	// (constrained election).
 	star bool
+	// every: all faults take part (Options.EveryFault).
+	every bool
 }
 
 // drawFeatures draws a seed's features for the core world.
@@ -106,6 +108,9 @@ func drawFeatures(seed uint64, o *Options) features {
 	f.drawRest(&own)
 	own = fork(seed, 12)
 	f.eager = own.permille(300)
+	if o.EveryFault {
+		f.everyFault()
+	}
 	if o.Quiet {
 		f.quieten()
 	}

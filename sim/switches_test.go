@@ -31,7 +31,9 @@ func TestSwitches(t *testing.T) {
 		{"vote/effect", Core, "vote-persistence", []Class{Unpersisted, Monotonic}, []Class{ElectionSafety, LeaderAppendOnly, LogMatching}, 1000},
 		{"sync/cause", Core, "sync", nil, []Class{Unpersisted, CommitQuorum}, 20},
 		{"sync/effect", Core, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, StateMachineSafety, LostWrite, Linearizability, ElectionSafety}, 500},
-		{"sync/hosts", Full, "sync", []Class{Contract, Liveness, NoProgress}, []Class{StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
+		{"sync/hosts/cause", Full, "sync", nil, []Class{Unpersisted, CommitQuorum}, 5},
+		{"vote/hosts", Full, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 100},
+		{"sync/hosts", Full, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, LogMatching, StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
 		// Raft §5.4.2: "Raft never commits log entries from previous terms by
 		// counting replicas."
 		{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
@@ -54,7 +56,6 @@ func TestSwitches(t *testing.T) {
 		// "Written aside, synced, renamed": a crash leaves the old one or the new
 		// one, never half of one.
 		{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
-		// "Entries that the snapshot covers are never read again."
 		// Ng et al. 2023, §2: the constrained election. A core that is healed as a
 		// star has no leader while its middle has an old log.
 		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},

@@ -38,12 +38,13 @@ const (
 	EventTaken   // a snapshot at Index is whole on disk
 	EventCompact // the log begins after Index
 	EventInstall // a snapshot from another replica at Index has become the state
+	EventStrip   // the entries from Index on are taken off Message (scripts alone)
 	EventViolation
 )
 
 var eventNames = [...]string{
 	"send", "deliver", "drop", "crash", "restart", "append", "persist", "commit", "apply", "role",
-	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "taking", "taken", "compact", "install", "violation",
+	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "taking", "taken", "compact", "install", "strip", "violation",
 }
 
 func (k EventKind) String() string { return eventNames[k] }
@@ -114,7 +115,7 @@ type Printer struct{ W io.Writer }
 func (p Printer) Trace(e *Event) {
 	fmt.Fprintf(p.W, "%12s %-8s ", time.Duration(e.At), e.Kind)
 	switch e.Kind {
-	case EventSend, EventDeliver, EventDrop:
+	case EventSend, EventDeliver, EventDrop, EventStrip:
 		if e.Message != nil {
 			fmt.Fprint(p.W, messageText(e.Message))
 		} else {

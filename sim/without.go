@@ -18,6 +18,7 @@ var hostSwitches = []raft.Switch{
 	{Name: "durable-image", Meaning: "the log is freed only up to what a durable state contains (Raft §7; whole hosts alone)"},
 	{Name: "image-sync", Meaning: "a snapshot is synced before it has its name (whole hosts alone)"},
 	{Name: "image-marker", Meaning: "that the log begins at a snapshot is on disk before the state is exchanged for it (whole hosts alone)"},
+	{Name: "disk-watch", Meaning: "a leader whose disk stalls hands over (whole hosts alone)"},
 	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
@@ -43,6 +44,8 @@ func protections(names []string) (host.Protections, error) {
 			p.ImageSync = true
 		case "image-marker":
 			p.ImageMarker = true
+		case "disk-watch":
+			p.DiskWatch = true
 		case "pulse":
 			p.Pulse = true
 		case "sync":

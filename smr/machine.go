@@ -35,7 +35,8 @@ type StateMachine interface {
 	// Opens; entries of other kinds than KindCommand are passed too, so that
 	// the applied index can be kept, and have no effect otherwise. A bad
 	// command is a result, not an error: an error stops this replica of the
-	// group and no other.
+	// group and no other. One that wraps ErrNoSpace does not: it says that
+	// nothing of the batch was applied, and the same batch comes again later.
 	//
 	// The batch, and the Data of its entries, are lent until Apply returns: the
 	// memory is then used for other entries. What the state machine keeps, and
@@ -51,6 +52,30 @@ type StateMachine interface {
 	// Close releases what Open took. Nothing is called after it.
 	Close() error
 }
+
+// Roomed is a StateMachine on a disk that may be full.
+type Roomed interface {
+	StateMachine
+	// DiskFull reports whether what was applied cannot be made durable for lack of
+	// room. The host then takes no commands and hands over what it leads. It asks
+	// after each Apply, and about every 100 ms while the answer is yes; each
+	// question is the moment to try again. Any goroutine.
+	DiskFull() bool
+}
+
+// Idler is a StateMachine with work that may wait until nothing is to be applied.
+type Idler interface {
+	StateMachine
+	// Idle does a piece of that work, in less than about a millisecond, and reports
+	// whether more is left. It is called after an Apply, by its goroutine, when
+	// nothing else waits for that. It changes no state that a query or Digest shows.
+	// An error stops this replica of the group, as one of Apply does.
+	Idle() (more bool, err error)
+}
+
+// ErrNoSpace is wrapped by errors of Apply and Flush that say that the disk of the
+// state is full. Nothing is broken or lost: it is tried again.
+var ErrNoSpace = errors.New("no room on the disk of the state; free some space there")
 
 // ErrCorrupt is wrapped by every error that says that bytes on disk or wire
 // are not what was written.

@@ -65,6 +65,7 @@ type Durable interface {
 	// be called by any goroutine, beside Apply.
 	Durable() (applied uint64, err error)
 	// Flush makes what was applied before the call durable. It may be called by
-	// any goroutine beside Apply, and may take its time.
+	// any goroutine beside Apply, and may take its time. It does not wait for room
+	// on a full disk, but returns an error that wraps ErrNoSpace.
 	Flush() error
 }

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
@@ -40,8 +40,8 @@ func parse(name string) (f File, suffix string, ok bool) {
 	return f, suffix, err1 == nil && err2 == nil && name[:nameBytes] == f.String()
 }
 
-// Dir is the directory of one group's images. It is not safe for concurrent
-// use; files that it has opened are independent of it.
+// Dir is the directory of one group's images. Its methods may be called by any
+// goroutine; what it has opened, each by one at a time.
 type Dir struct {
 	fs   vfs.FS
 	path string
@@ -50,6 +50,8 @@ type Dir struct {
 	// NoSync lets files have their names before they are synced: only for a
 	// simulation that shows what the sync is for.
 	NoSync bool
+
+	mu sync.Mutex // guards what follows
 	// whole are ascending by index, then id.
 	whole []File
 	parts []File
@@ -61,47 +63,47 @@ type Dir struct {
 // first file is.
 func OpenDir(fsys vfs.FS, path string) (*Dir, error) {
 	d := &Dir{fs: fsys, path: path}
-	names, err := fsys.List(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
-	}
+	l, err := List(fsys, path)
 	if err != nil {
-		return nil, fmt.Errorf("snapshots in %s: %w", path, err)
+		return nil, err
 	}
-	d.made = true
-	for _, name := range names {
-		f, suffix, ok := parse(name)
-		switch {
-		case !ok:
-		case suffix == suffixWhole:
-			d.whole = append(d.whole, f)
-		case suffix == suffixPart:
-			d.parts = append(d.parts, f)
-		case suffix == suffixNew:
-			if err := fsys.Remove(fsys.PathJoin(path, name)); err != nil {
-				return nil, fmt.Errorf("removing an unfinished snapshot: %w", err)
-			}
+	d.made, d.whole, d.parts = l.Exists, l.Whole, l.Parts
+	for _, f := range l.Unfinished {
+		if err := fsys.Remove(d.name(f, suffixNew)); err != nil {
+			return nil, fmt.Errorf("removing an unfinished snapshot: %w", err)
 		}
 	}
-	d.sort()
 	return d, nil
 }
 
+func sortFiles(files []File) {
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.String(), b.String()) })
+}
+
 func (d *Dir) sort() {
-	byIndex := func(a, b File) int { return strings.Compare(a.String(), b.String()) }
-	slices.SortFunc(d.whole, byIndex)
-	slices.SortFunc(d.parts, byIndex)
+	sortFiles(d.whole)
+	sortFiles(d.parts)
 }
 
 // Whole returns the whole images, those of the highest index last.
-func (d *Dir) Whole() []File { return d.whole }
+func (d *Dir) Whole() []File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.whole)
+}
 
 // Parts returns the images that have been received in part.
-func (d *Dir) Parts() []File { return d.parts }
+func (d *Dir) Parts() []File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.parts)
+}
 
 func (d *Dir) name(f File, suffix string) string { return d.fs.PathJoin(d.path, f.String()+suffix) }
 
 func (d *Dir) make() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.made {
 		return nil
 	}
@@ -114,16 +116,32 @@ func (d *Dir) make() error {
 
 // Remove removes an image, whole or in part.
 func (d *Dir) Remove(f File) error {
-	var errs []error
-	remove := func(all *[]File, suffix string) {
-		if i := slices.Index(*all, f); i >= 0 {
-			*all = slices.Delete(*all, i, i+1)
-			errs = append(errs, d.fs.Remove(d.name(f, suffix)))
-		}
+	return errors.Join(d.remove(&d.whole, f, suffixWhole), d.RemovePart(f))
+}
+
+// RemovePart removes what was received of an image that is not whole.
+func (d *Dir) RemovePart(f File) error { return d.remove(&d.parts, f, suffixPart) }
+
+func (d *Dir) remove(all *[]File, f File, suffix string) error {
+	d.mu.Lock()
+	i := slices.Index(*all, f)
+	if i >= 0 {
+		*all = slices.Delete(*all, i, i+1)
 	}
-	remove(&d.whole, suffixWhole)
-	remove(&d.parts, suffixPart)
-	return errors.Join(errs...)
+	d.mu.Unlock()
+	if i < 0 {
+		return nil
+	}
+	return d.fs.Remove(d.name(f, suffix))
+}
+
+// Bytes is the size of a whole image's file.
+func (d *Dir) Bytes(f File) (int64, error) {
+	info, err := d.fs.Stat(d.name(f, suffixWhole))
+	if err != nil {
+		return 0, fmt.Errorf("snapshot %v: %w", f, err)
+	}
+	return info.Size(), nil
 }
 
 // sync makes the content of a file durable.
@@ -142,6 +160,8 @@ func (d *Dir) finish(f File, suffix string) error {
 	if err := vfs.SyncDir(d.fs, d.path); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if i := slices.Index(d.parts, f); i >= 0 {
 		d.parts = slices.Delete(d.parts, i, i+1)
 	}
@@ -253,7 +273,10 @@ type Blocks struct {
 
 // Open opens a whole image. ErrGone if it is not there.
 func (d *Dir) Open(f File) (*Blocks, error) {
-	if !slices.Contains(d.whole, f) {
+	d.mu.Lock()
+	there := slices.Contains(d.whole, f)
+	d.mu.Unlock()
+	if !there {
 		return nil, fmt.Errorf("%w: %v", ErrGone, f)
 	}
 	return openBlocks(d.fs, d.name(f, suffixWhole), f)
@@ -325,6 +348,23 @@ func (b *Blocks) Append(dst []byte, n uint32) ([]byte, error) {
 func (b *Blocks) Block(n uint32) (_ []byte, err error) {
 	b.buffer, err = b.Append(b.buffer[:0], n)
 	return b.buffer, err
+}
+
+// Verified is Block for whoever passes the block on: the error wraps smr.ErrCorrupt
+// if the disk gave something else than was written.
+func (b *Blocks) Verified(n uint32) ([]byte, error) {
+	block, err := b.Block(n)
+	if err != nil {
+		return nil, err
+	}
+	_, last, err := open(block, n, b.name.ID)
+	if err == nil && last != (n+1 == b.Count()) {
+		err = fmt.Errorf("block %d of %d, of which one is the last: %w", n, b.Count(), smr.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %v: %w", b.name, err)
+	}
+	return block, nil
 }
 
 // Close closes the file.

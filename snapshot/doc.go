@@ -32,7 +32,8 @@
 //
 // with index and id in hexadecimal. A file becomes whole by a rename, after its
 // content was synced and before its directory is: after a power cut the name
-// .snap stands for a whole file or is not there. What is received is not synced
-// before it is whole: after a crash, the valid blocks at the front of the .part
-// are what there is, and receiving goes on behind them.
+// .snap stands for a whole file or is not there. What is received is synced now and
+// then, so that the last sync is short, and nothing relies on it before it is whole:
+// after a crash, the valid blocks at the front of the .part are what there is, and
+// receiving goes on behind them.
 package snapshot

@@ -44,6 +44,20 @@ type Head struct {
 // ErrFormat: the file is of a later version, or none of quorate's.
 var ErrFormat = errors.New("not a snapshot that this version can read")
 
+// ErrNoSum: what Verifier was given is whole as an image and lacks the SHA-256 of a
+// backup. It wraps smr.ErrCorrupt.
+var ErrNoSum = fmt.Errorf("there is no SHA-256: %w", smr.ErrCorrupt)
+
+// ErrBolt: the file is a database of etcd's own. It wraps ErrFormat.
+var ErrBolt = fmt.Errorf("%w: it is a database of etcd's own (bbolt)", ErrFormat)
+
+// boltMagic stands in each meta page of such a file, the first of which begins it,
+// from byte boltMagicAt on.
+const (
+	boltMagic   = "\xed\xda\x0c\xed"
+	boltMagicAt = 16
+)
+
 // appendHead appends the encoding of h.
 func appendHead(dst []byte, h *Head) []byte {
 	at := len(dst)

@@ -26,6 +26,7 @@ type Receiving struct {
 	scanned bool
 	old     *Blocks
 	whole   bool
+	bytes   int64 // of the blocks that are there
 	// unsynced bytes since the last sync.
 	unsynced int
 }
@@ -38,7 +39,9 @@ func (d *Dir) Receive(f File) (*Receiving, error) {
 	}
 	r := &Receiving{dir: d, name: f, dec: Decoder{ID: f.ID}}
 	var err error
+	d.mu.Lock()
 	known := slices.Contains(d.parts, f)
+	d.mu.Unlock()
 	if known {
 		// What cannot be read is received again from the start.
 		r.old, _ = openBlocks(d.fs, d.name(f, suffixPart), f)
@@ -51,8 +54,10 @@ func (d *Dir) Receive(f File) (*Receiving, error) {
 		return nil, fmt.Errorf("receiving snapshot %v: %w", f, err)
 	}
 	if !known {
+		d.mu.Lock()
 		d.parts = append(d.parts, f)
 		d.sort()
+		d.mu.Unlock()
 	}
 	return r, nil
 }
@@ -69,6 +74,7 @@ func (r *Receiving) Scan() (done bool) {
 		// The last block comes again, so that there is one way to the end.
 		if _, last, bad := open(b, next, r.name.ID); bad == nil && !last {
 			if _, err = r.dec.Next(b); err == nil {
+				r.bytes += int64(len(b))
 				return false
 			}
 			r.dec = Decoder{ID: r.name.ID}
@@ -104,6 +110,7 @@ func (r *Receiving) Take(n uint32, b []byte) (whole bool, err error) {
 	if _, err := r.f.WriteAt(b, int64(n)*int64(r.dec.size)); err != nil {
 		return false, fmt.Errorf("receiving snapshot %v: %w", r.name, err)
 	}
+	r.bytes = int64(n)*int64(r.dec.size) + int64(len(b))
 	if r.dec.Done() {
 		return true, r.finish()
 	}
@@ -145,6 +152,9 @@ func (r *Receiving) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Bytes is the size of what is there.
+func (r *Receiving) Bytes() int64 { return r.bytes }
 
 // File names the image.
 func (r *Receiving) File() File { return r.name }

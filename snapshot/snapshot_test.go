@@ -2,9 +2,12 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate/smr"
@@ -99,6 +102,43 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// idleReader returns nothing and no error so many times before each byte.
+type idleReader struct {
+	io.Reader
+	idle, left int
+}
+
+func (r *idleReader) Read(p []byte) (int, error) {
+	if r.left > 0 {
+		r.left--
+		return 0, nil
+	}
+	r.left = r.idle
+	return r.Reader.Read(p[:1])
+}
+
+// "Implementations of Read are discouraged from returning a zero byte count with a
+// nil error"; a view that does so for ever must not hold up the others.
+func TestViewWithoutProgress(t *testing.T) {
+	want := state(1, 700)
+	for idle, stuck := range map[int]bool{0: false, 1: false, 99: false, 100: true, 1 << 60: true} {
+		d, _ := OpenDir(vfs.NewMem(), "d")
+		w, err := d.Take(head(1), 5, &idleReader{bytes.NewReader(want), idle, idle})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for done := false; err == nil && !done; {
+			done, err = w.Step()
+		}
+		if errors.Is(err, io.ErrNoProgress) != stuck || !stuck && err != nil {
+			t.Errorf("%d empty reads: %v", idle, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A change of any byte is found, and so is a file that was cut.
 func TestDamage(t *testing.T) {
 	fs := vfs.NewMem()
@@ -148,6 +188,57 @@ func TestDamage(t *testing.T) {
 	}
 	if decode(blocks[:1]) == nil || decode(blocks[1:]) == nil || decode([][]byte{blocks[0], blocks[1][:512]}) == nil {
 		t.Fatal("a file that was cut passes")
+	}
+}
+
+// What is on the disk is said as it is, and stays as it is.
+func TestVerify(t *testing.T) {
+	fs := vfs.NewMem()
+	if l, err := List(fs, "nowhere"); err != nil || l.Exists {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	d, _ := OpenDir(fs, "d")
+	want := state(1, BlockBytes+3000)
+	f := takeAll(t, d, 1, 5, want)
+	taking, err := d.Take(head(2), 6, bytes.NewReader(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taking.Close()
+	r, err := d.Receive(File{3, 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if l, err := List(fs, "d"); err != nil || !reflect.DeepEqual(l, Listing{true, []File{f}, []File{{3, 7}}, []File{{2, 6}}}) {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	var got bytes.Buffer
+	if h, n, err := Verify(fs, "d", f, &got); err != nil || h.Index != 1 || n < int64(len(want)) || !bytes.Equal(got.Bytes(), want) {
+		t.Fatalf("%v, %d bytes, %v", h, n, err)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	name := "d/" + f.String() + ".snap"
+	for range 50 {
+		bit := 8*rng.Int64N(BlockBytes) + 3
+		if err := fs.FlipBit(name, bit); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Verify(fs, "d", f, nil); !errors.Is(err, smr.ErrCorrupt) && !errors.Is(err, ErrFormat) {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+		if err := fs.FlipBit(name, bit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, other := range []File{{1, 6}, {2, 5}} {
+		if err := fs.Rename(name, "d/"+other.String()+".snap"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Verify(fs, "d", other, nil); !errors.Is(err, smr.ErrCorrupt) {
+			t.Fatalf("under the name %v: %v", other, err)
+		}
+		name = "d/" + other.String() + ".snap"
 	}
 }
 
@@ -283,6 +374,28 @@ func FuzzDecoder(f *testing.F) {
 	})
 }
 
+func FuzzVerifier(f *testing.F) {
+	e := NewEncoder(head(3), 7, bytes.NewReader(state(1, 900)), BlockBytesMin)
+	var all []byte
+	for b, err := e.Next(); err == nil; b, err = e.Next() {
+		all = append(all, b...)
+	}
+	f.Add(all, uint16(100))
+	f.Add(append(make([]byte, 16), boltMagic+"12345678901234567890"...), uint16(1))
+	f.Fuzz(func(t *testing.T, b []byte, piece uint16) {
+		v := Verifier{NoSum: piece%2 == 0}
+		for p := range slices.Chunk(b, int(piece)+1) {
+			if _, err := v.Write(p); err != nil {
+				if !errors.Is(err, smr.ErrCorrupt) && !errors.Is(err, ErrFormat) {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+		_ = v.Finish()
+	})
+}
+
 func FuzzHead(f *testing.F) {
 	f.Add(appendHead(nil, head(3)))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -291,4 +404,61 @@ func FuzzHead(f *testing.F) {
 			t.Fatal("a head has two encodings")
 		}
 	})
+}
+
+// A backup lacks nothing of its sum, and an image has none: "an image followed by
+// the SHA-256 of its bytes".
+func TestVerifierSum(t *testing.T) {
+	e := NewEncoder(head(3), 7, bytes.NewReader(state(1, 900)), BlockBytesMin)
+	var image []byte
+	for {
+		b, err := e.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		image = append(image, b...)
+	}
+	sum := sha256.Sum256(image)
+	backup := append(bytes.Clone(image), sum[:]...)
+	wrong := bytes.Clone(backup)
+	wrong[len(wrong)-1] ^= 1
+	bolt := append(make([]byte, 16), "\xed\xda\x0c\xed\x02\x00\x00\x00 and so on"...)
+	for name, c := range map[string]struct {
+		b     []byte
+		noSum bool
+		want  error
+	}{
+		"backup":           {backup, false, nil},
+		"its image":        {image, false, ErrNoSum},
+		"cut in the sum":   {backup[:len(backup)-5], false, smr.ErrCorrupt},
+		"another sum":      {wrong, false, smr.ErrCorrupt},
+		"image as such":    {image, true, nil},
+		"backup as image":  {backup, true, nil},
+		"cut image":        {image[:len(image)-512], true, smr.ErrCorrupt},
+		"longer":           {append(bytes.Clone(backup), 0), true, smr.ErrCorrupt},
+		"of etcd":          {bolt, false, ErrBolt},
+		"of etcd, skipped": {bolt, true, ErrBolt},
+	} {
+		for _, piece := range []int{1, 100, 1 << 20} {
+			v := Verifier{NoSum: c.noSum}
+			var err error
+			for p := range slices.Chunk(c.b, piece) {
+				if _, err = v.Write(p); err != nil {
+					break
+				}
+			}
+			if err == nil {
+				err = v.Finish()
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s, in pieces of %d: %v", name, piece, err)
+			}
+		}
+	}
+	if !errors.Is(ErrNoSum, smr.ErrCorrupt) || !errors.Is(ErrBolt, ErrFormat) {
+		t.Error("the kinds of errors")
+	}
 }

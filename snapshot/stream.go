@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
@@ -14,8 +15,11 @@ import (
 // clients expect it of a snapshot: its size is 32 more than a multiple of 512.
 
 // Verifier takes the bytes of a backup, in pieces of any size, and verifies them
-// as they come. The trailing SHA-256 may be missing: an image is whole by itself.
+// as they come.
 type Verifier struct {
+	// NoSum says that the SHA-256 at the end may be missing, and is not looked at:
+	// for an image, which is whole by itself.
+	NoSum bool
 	// State, if set, is given the bytes of the state.
 	State io.Writer
 	dec   Decoder
@@ -42,6 +46,9 @@ func (v *Verifier) Write(p []byte) (int, error) {
 			return 0, v.wrong(fmt.Errorf("block %d says that it has %d bytes: %w", v.dec.Blocks(), n, smr.ErrCorrupt))
 		}
 		if n < BlockBytesMin || n > BlockBytesMax {
+			if string(v.rest[boltMagicAt:boltMagicAt+len(boltMagic)]) == boltMagic {
+				return 0, ErrBolt
+			}
 			return 0, v.wrong(fmt.Errorf("%w: it does not begin as one", ErrFormat))
 		}
 		if int64(len(v.rest)) < n {
@@ -64,7 +71,7 @@ func (v *Verifier) next() (n int64, ok bool) {
 		return 0, false
 	}
 	if n = headOfBlock(v.rest); n == 0 { // the last one, padded
-		n = int64(blockHead) + int64(uint32(v.rest[4])|uint32(v.rest[5])<<8|uint32(v.rest[6])<<16|uint32(v.rest[7])<<24)
+		n = blockHead + int64(binary.LittleEndian.Uint32(v.rest[4:]))
 		n = (n + alignment - 1) / alignment * alignment
 	}
 	if v.size == 0 && (len(v.rest) < blockHead+len(magic) || string(v.rest[blockHead:blockHead+len(magic)]) != magic) {
@@ -99,7 +106,14 @@ func (v *Verifier) Finish() error {
 	if !v.dec.Done() {
 		return fmt.Errorf("it ends after %d bytes, in block %d: %w", v.total, v.dec.Blocks(), smr.ErrCorrupt)
 	}
-	if len(v.rest) > 0 && !bytes.Equal(v.rest, v.sum.Sum(nil)) {
+	switch {
+	case v.NoSum:
+		return nil
+	case len(v.rest) == 0:
+		return fmt.Errorf("%w at its end", ErrNoSum)
+	case len(v.rest) < sha256.Size:
+		return fmt.Errorf("it ends after %d bytes, in the SHA-256 at its end: %w", v.total, smr.ErrCorrupt)
+	case !bytes.Equal(v.rest, v.sum.Sum(nil)):
 		return fmt.Errorf("the SHA-256 at its end does not match: %w", smr.ErrCorrupt)
 	}
 	return nil

@@ -39,6 +39,10 @@ func NewEncoder(h *Head, id uint64, view io.Reader, blockBytes int) *Encoder {
 	return &Encoder{view: view, id: id, sum: sha256.New(), block: make([]byte, 0, size), size: size, pending: head}
 }
 
+// emptyReadsMax bounds how often in a row a view may return nothing and no error, as
+// a reader may now and then.
+const emptyReadsMax = 100
+
 // Next returns the next block, valid until the next call, and io.EOF after the
 // last one.
 func (e *Encoder) Next() ([]byte, error) {
@@ -48,7 +52,7 @@ func (e *Encoder) Next() ([]byte, error) {
 	b := append(e.block[:blockHead], e.pending...)
 	e.hash(e.pending)
 	e.pending = nil
-	for len(b) < e.size && !e.ended {
+	for empty := 0; len(b) < e.size && !e.ended; {
 		n, err := e.view.Read(b[len(b):e.size])
 		if n < 0 || n > e.size-len(b) {
 			return nil, fmt.Errorf("the view returned %d bytes when asked for %d", n, e.size-len(b))
@@ -62,6 +66,10 @@ func (e *Encoder) Next() ([]byte, error) {
 			e.sum = nil
 		} else if err != nil {
 			return nil, fmt.Errorf("reading the view: %w", err)
+		} else if n > 0 {
+			empty = 0
+		} else if empty++; empty >= emptyReadsMax {
+			return nil, fmt.Errorf("reading the view: %d times in a row nothing came: %w", empty, io.ErrNoProgress)
 		}
 	}
 	if e.ended {

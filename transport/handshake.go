@@ -143,7 +143,7 @@ func (t *Transport) greet(c net.Conn, addr string, to uint64, kind class) error 
 	case h.cluster != t.cfg.Cluster:
 		return t.clusterError(addr, &h)
 	case h.from != to:
-		return fmt.Errorf("%w: the host at %s is %d, and %d was expected there; check the addresses of the members", ErrWrongPeer, addr, h.from, to)
+		return fmt.Errorf("%w: the host at %s is %x, and %x was expected there; check the addresses of the members", ErrWrongPeer, addr, h.from, to)
 	case h.nonce != mine.nonce || h.to != t.cfg.ID:
 		return fmt.Errorf("%w: the answer from %s is not to this host's hello", ErrNotQuorate, addr)
 	}
@@ -155,7 +155,7 @@ func versionError(addr string, h *hello) error {
 }
 
 func (t *Transport) clusterError(addr string, h *hello) error {
-	return fmt.Errorf("%w: peer at %s belongs to cluster %x, this host to %x: check --initial-cluster-token", ErrClusterMismatch, addr, h.cluster, t.cfg.Cluster)
+	return fmt.Errorf("%w: peer at %s belongs to cluster %x, this host to %x: check --initial-cluster-token, and that both began empty or were restored from the same backup", ErrClusterMismatch, addr, h.cluster, t.cfg.Cluster)
 }
 
 // verdictError says what the accepting side found that this one did not.

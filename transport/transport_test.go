@@ -107,7 +107,7 @@ func TestRefusals(t *testing.T) {
 		dialler, text string // in the dialling side's message
 	}{
 		{name: "another cluster", change: func(c *Config) { c.Cluster = 8 }, dialled: 2, want: ErrClusterMismatch, text: "belongs to cluster 8, this host to 7: check --initial-cluster-token"},
-		{name: "another host", dialled: 3, want: ErrWrongPeer, text: "is 2, and 3 was expected there"},
+		{name: "another host", dialled: 0xcab, want: ErrWrongPeer, text: "is 2, and cab was expected there"},
 		{name: "not a member", dialled: 2, stranger: true, want: ErrNotMember, text: "does not know this host as a member"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

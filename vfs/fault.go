@@ -139,6 +139,22 @@ func (f *Fault) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.
 	return f.wrap(name, false, inner, err)
 }
 
+// OpenDirect implements DirectOpener. The policy is asked as for any other file.
+func (f *Fault) OpenDirect(name string) (Direct, error) {
+	d, ok := f.FS.(DirectOpener)
+	if !ok {
+		return nil, ErrNoDirect
+	}
+	if v := f.ask(Op{Kind: OpOpen, Path: name}); v.Err != nil {
+		return nil, v.Err
+	}
+	inner, err := d.OpenDirect(name)
+	if err != nil {
+		return nil, err
+	}
+	return &faultDirect{Direct: inner, fs: f, path: name}, nil
+}
+
 // OpenDir implements FS.
 func (f *Fault) OpenDir(name string) (File, error) {
 	if v := f.ask(Op{Kind: OpOpen, Path: name}); v.Err != nil {
@@ -246,11 +262,16 @@ func (f *faultFile) Write(p []byte) (int, error) {
 }
 
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	v := f.fs.ask(Op{Kind: OpWrite, Path: f.path, Offset: off, Length: int64(len(p))})
+	return f.fs.write(f.File, f.path, p, off, 1)
+}
+
+// write does a write to inner as the policy wants it, which takes whole units only.
+func (f *Fault) write(inner io.WriterAt, path string, p []byte, off int64, unit int) (int, error) {
+	v := f.ask(Op{Kind: OpWrite, Path: path, Offset: off, Length: int64(len(p))})
 	if v.Err != nil {
 		n, err := 0, error(nil)
-		if v.Partial > 0 {
-			n, err = f.File.WriteAt(p[:min(v.Partial, len(p))], off)
+		if part := min(v.Partial, len(p)) / unit * unit; part > 0 {
+			n, err = inner.WriteAt(p[:part], off)
 		}
 		if err == nil {
 			err = v.Err
@@ -260,7 +281,7 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 	if v.Lose {
 		return len(p), nil
 	}
-	return f.File.WriteAt(p, max(0, off+v.Shift))
+	return inner.WriteAt(p, max(0, off+v.Shift/int64(unit)*int64(unit)))
 }
 
 func (f *faultFile) Preallocate(off, length int64) error {
@@ -287,3 +308,14 @@ func (f *faultFile) sync(do func() error) error {
 
 func (f *faultFile) Sync() error     { return f.sync(f.File.Sync) }
 func (f *faultFile) SyncData() error { return f.sync(f.File.SyncData) }
+
+// faultDirect is a file that is open for writes past the page cache.
+type faultDirect struct {
+	Direct
+	fs   *Fault
+	path string
+}
+
+func (f *faultDirect) WriteAt(p []byte, off int64) (int, error) {
+	return f.fs.write(f.Direct, f.path, p, off, SectorBytes)
+}

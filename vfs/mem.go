@@ -212,6 +212,26 @@ func (m *Mem) OpenReadWrite(name string, _ vfs.DiskWriteCategory, opts ...vfs.Op
 	return f, err
 }
 
+// OpenDirect implements DirectOpener. To a crash a direct write is like any other:
+// sector by sector it may be lost until the file is synced.
+func (m *Mem) OpenDirect(name string) (Direct, error) {
+	f, err := m.open(name, true, false)
+	if err != nil {
+		return nil, err
+	}
+	return memDirect{f}, nil
+}
+
+// memDirect refuses what a disk would refuse.
+type memDirect struct{ File }
+
+func (d memDirect) WriteAt(p []byte, off int64) (int, error) {
+	if (len(p)|int(off))%SectorBytes != 0 {
+		return 0, &os.PathError{Op: "direct write", Path: "memory", Err: syscall.EINVAL}
+	}
+	return d.File.WriteAt(p, off)
+}
+
 // OpenDir implements FS.
 func (m *Mem) OpenDir(name string) (File, error) { return m.open(name, false, false) }
 

@@ -4,8 +4,8 @@
 //
 //   - OS is the operating system's file system, as pebble implements it. On
 //     Linux its File.Preallocate is fallocate, which reserves space without
-//     changing the file's size, and File.SyncData is fdatasync; elsewhere they
-//     are nothing and a full sync.
+//     changing the file's size, File.SyncData is fdatasync, and OpenDirect writes
+//     past the page cache; elsewhere they are nothing, a full sync, and refused.
 //   - Mem is a file system in memory that can crash: Mem.Crash returns what a
 //     disk may hold after a power cut.
 //   - Fault wraps another file system and asks a policy before each operation.
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -46,18 +47,32 @@ const CategorySnapshot vfs.DiskWriteCategory = "quorate-snapshot"
 var ErrLocked = errors.New("directory is locked")
 
 // OS returns the operating system's file system.
-func OS() FS { return vfs.Default }
+func OS() FS { return theSystem }
 
 // LockDir takes the directory for this process alone until the closer is
 // closed. The directory must exist. The lock is a file named LOCK in it, which
-// nothing else may open. Errors wrap ErrLocked and the cause.
+// nothing else may open. Errors wrap the cause, and ErrLocked if somebody else
+// holds the lock.
 func LockDir(fs FS, dir string) (io.Closer, error) {
 	name := fs.PathJoin(dir, "LOCK")
 	c, err := fs.Lock(name)
-	if err != nil {
+	if err != nil && isHeld(err) {
 		return nil, fmt.Errorf("%w: lock %s: %w; stop the other process that uses it", ErrLocked, name, err)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
 	return c, nil
+}
+
+// isHeld reports whether a lock was not given because somebody has it: POSIX says
+// EAGAIN or EACCES then, as the error of the lock itself and not of the file, and
+// pebble has words of its own for a lock of this process.
+func isHeld(err error) bool {
+	if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "held by current process") {
+		return true
+	}
+	return errors.Is(err, syscall.EACCES) && !errors.As(err, new(*iofs.PathError))
 }
 
 // SyncDir makes the names in dir durable: files created, renamed and removed.

@@ -121,6 +121,26 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
+// "ErrLocked says that another process … uses the directory", and nothing else.
+func TestLockDirThatIsNone(t *testing.T) {
+	for _, c := range []struct {
+		fs  FS
+		dir string
+	}{{NewMem(), "/"}, {OS(), t.TempDir()}} {
+		file := c.fs.PathJoin(c.dir, "file")
+		must(t, create(t, c.fs, file).Close())
+		for _, dir := range []string{file, c.fs.PathJoin(c.dir, "missing")} {
+			if _, err := LockDir(c.fs, dir); err == nil || errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("%s: %v", dir, err)
+			}
+		}
+	}
+	failing := NewFault(NewMem(), PolicyFunc(func(Op) Verdict { return Verdict{Err: syscall.ENOLCK} }), nil)
+	if _, err := LockDir(failing, "/"); !errors.Is(err, syscall.ENOLCK) || errors.Is(err, ErrLocked) {
+		t.Errorf("a file system without locks: %v", err)
+	}
+}
+
 // "At a crash each unsynced write is on its own kept, lost, torn at a sector, or
 // reordered."
 func TestCrashTearsAtSectors(t *testing.T) {
@@ -341,4 +361,82 @@ func TestMkdirAllIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, MkdirAll(OS(), filepath.Join(t.TempDir(), "a", "b")))
+}
+
+// A write past the page cache and a read through it see the same file; what is not
+// whole sectors is refused, and nothing is written.
+func TestDirectIsLikeAnyWrite(t *testing.T) {
+	disk := t.TempDir()
+	nothing := PolicyFunc(func(Op) Verdict { return Verdict{} })
+	for i, c := range []struct {
+		fs   FS
+		root string
+	}{{NewMem(), ""}, {OS(), disk}, {NewFault(NewMem(), nothing, nil), ""}, {NewFault(OS(), nothing, nil), disk}} {
+		name := filepath.Join(c.root, fmt.Sprintf("f%d", i))
+		if _, err := OpenDirect(c.fs, name); err == nil {
+			t.Error("a file that is not there was opened")
+		}
+		f := create(t, c.fs, name)
+		_, err := f.WriteAt(bytes.Repeat([]byte("o"), 20*SectorBytes), 0)
+		must(t, err)
+		d, err := OpenDirect(c.fs, name)
+		if errors.Is(err, ErrNoDirect) && c.root != "" {
+			t.Logf("not on this disk: %v", err)
+			continue
+		}
+		must(t, err)
+		want := content(t, c.fs, name)
+		p := make([]byte, 64<<10)
+		copy(p, bytes.Repeat([]byte("n"), 3*SectorBytes))
+		_, err = d.WriteAt(p[:3*SectorBytes], 5*SectorBytes)
+		must(t, err)
+		copy(want[5*SectorBytes:], p[:3*SectorBytes])
+		must(t, f.SyncData())
+		if _, err := d.WriteAt(p[:100], 0); !IsNoDirect(err) {
+			t.Errorf("100 bytes: %v", err)
+		}
+		if _, err := d.WriteAt(p[:SectorBytes], 100); !IsNoDirect(err) {
+			t.Errorf("at 100: %v", err)
+		}
+		if got := content(t, c.fs, name); !bytes.Equal(got, want) {
+			t.Error("it reads differently")
+		}
+		must(t, d.Close())
+		must(t, f.Close())
+	}
+}
+
+// The policy decides about a write past the page cache as about any other: it may
+// fail in part, be lost, or go astray.
+func TestFaultsOfDirectWrites(t *testing.T) {
+	mem, failure := NewMem(), errors.New("no")
+	var verdict Verdict
+	fs := NewFault(mem, PolicyFunc(func(op Op) Verdict {
+		if op.Kind != OpWrite || op.Path != "f" || op.Length == 0 {
+			return Verdict{}
+		}
+		return verdict
+	}), nil)
+	f := create(t, fs, "f")
+	must(t, f.Close())
+	d, err := OpenDirect(fs, "f")
+	must(t, err)
+	p := bytes.Repeat([]byte("x"), 4*SectorBytes)
+	for _, c := range []struct {
+		verdict Verdict
+		err     error
+		size    int
+	}{
+		{Verdict{Lose: true}, nil, 0},
+		{Verdict{Err: failure, Partial: SectorBytes + 100}, failure, SectorBytes},
+		{Verdict{Shift: 2 * SectorBytes}, nil, 6 * SectorBytes},
+	} {
+		verdict = c.verdict
+		if _, err := d.WriteAt(p, 0); !errors.Is(err, c.err) {
+			t.Errorf("%+v: %v", c.verdict, err)
+		}
+		if n := len(content(t, mem, "f")); n != c.size {
+			t.Errorf("%+v: %d bytes", c.verdict, n)
+		}
+	}
 }

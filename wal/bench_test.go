@@ -29,7 +29,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	o := testOptions()
 	o.SegmentBytes = 64 << 20
 	l := mustOpen(t, vfs.NewMem(), o)
-	l.current().f = nullFile{}
+	l.current().f, l.current().direct = nullFile{}, nullFile{}
 	l.current().size = o.SegmentBytes
 	l.next = &segment{}
 	l.Create(1, members(1))

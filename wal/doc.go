@@ -56,6 +56,15 @@
 // only entries can pin an old segment; when few are left in the oldest one, they
 // are copied forward as "moved" records and the segment is freed.
 //
+// # Past the page cache
+//
+// Where the system can do it, batches are written straight from memory to the disk:
+// whole sectors, from memory that is aligned to them, into blocks that the file has
+// already. They are read again by followers that lag alone, and that reading may go
+// through the page cache, since the kernel keeps the two alike. A sync then has
+// nothing to write, only the disk's own cache to see to. Nothing in the format or in
+// the recovery depends on it.
+//
 // # Recovery
 //
 // Batch n+1 is written only after batch n was synced. Hence the rule that tells
@@ -73,7 +82,7 @@
 //
 // # Who may call what
 //
-// Create, Append, SetSnapshot, Remove, State, Groups, Buffered, Full and Pending
-// belong to the shard's goroutine; Sync belongs to the syncer's; Read, Stats,
-// Failed and Close may be called from any. The package starts no goroutine.
+// Create, Append, SetSnapshot, Remove, State, Groups, Buffered and Pending belong
+// to the shard's goroutine; Sync belongs to the syncer's; Read, Stats, Failed and
+// Close may be called from any. The package starts no goroutine.
 package wal

@@ -20,6 +20,8 @@ var (
 	ErrNoSpace = errors.New("no space left on the log's disk; the batch is kept and the next sync tries again, free some space")
 	// ErrForeign: the directory holds the log of another replica.
 	ErrForeign = errors.New("the directory holds the log of another replica; check the data directory and the ids in the settings")
+	// ErrMissing: there is no log, and Options.MustExist says that there was one.
+	ErrMissing = errors.New("the log is missing")
 	// ErrCompacted: entries below the first index were asked for.
 	ErrCompacted = errors.New("entries are compacted")
 	// ErrUnavailable: entries above the last synced index, or of an unknown

@@ -178,7 +178,7 @@ func (l *Log) Append(id smr.GroupID, seq uint64, hs *smr.HardState, entries []sm
 	}
 	b.entries(kindEntries, id, entries)
 	if len(b.bytes) > batchBytesMax {
-		l.misuse(id, "%d bytes are waiting for the disk, which no batch can hold; stop appending when Full", len(b.bytes))
+		l.misuse(id, "%d bytes are waiting for the disk, which no batch can hold; append no more when Buffered says that much waits", len(b.bytes))
 	}
 	if g.filled.buffer == b.number {
 		b.acks[g.filled.ack].Seq = seq
@@ -250,10 +250,6 @@ func (l *Log) Buffered() int {
 	defer l.fillMu.Unlock()
 	return len(l.fill.bytes) - batchHead
 }
-
-// Full reports whether Options.BufferBytesMax is reached: the shard should take
-// no more work until Sync has taken the buffer. Append never refuses.
-func (l *Log) Full() bool { return l.Buffered() >= l.o.BufferBytesMax }
 
 // Pending reports whether Sync has something to do.
 func (l *Log) Pending() bool {

@@ -48,12 +48,12 @@ type Log struct {
 	former   uint32     // checksum of the last batch
 	sequence uint64     // of the next batch
 	sums     []byte
-	zeros    []byte
 	// moveBytes is how much may still be moved before the next rotation.
 	moveBytes       int64
 	unmoved         uint64 // a segment from which nothing could be moved
 	noMoves, warned bool
 	lastEmpty       bool // the last batch is an empty one
+	pageCache       bool // nothing is written past the page cache
 
 	// mu guards segments, what is synced of each group, and stats.
 	mu       sync.Mutex
@@ -92,7 +92,7 @@ func (l *Log) now() smr.Instant {
 
 // Open opens the log in dir, and creates it if dir is empty or missing. It takes
 // the directory for itself until Close. Errors wrap ErrForeign if the log is
-// another replica's, vfs.ErrLocked if the directory is in use, and are a
+// another replica's, ErrMissing, vfs.ErrLocked if the directory is in use, and are a
 // *CorruptionError if something is damaged that had been synced; nothing is
 // changed then. A batch that was being written when the process or the machine
 // stopped is dropped, and logged.
@@ -108,6 +108,7 @@ func Open(fs vfs.FS, dir string, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{fs: fs, dir: dir, o: o, lock: lock, groups: map[smr.GroupID]*group{}, fill: &buffer{}, taken: &buffer{}}
+	l.pageCache = o.PageCache || o.Plain
 	l.fill.reset(1)
 	l.taken.reset(0)
 	if err := l.recover(); err != nil {
@@ -215,7 +216,7 @@ func (l *Log) closeFiles() error {
 	var errs []error
 	for _, s := range slices.Concat(l.segments, l.free, []*segment{l.next}) {
 		if s != nil && s.f != nil {
-			errs = append(errs, s.f.Close())
+			errs = append(errs, s.close())
 		}
 	}
 	return errors.Join(append(errs, l.lock.Close())...)

@@ -21,6 +21,9 @@ func (l *Log) recover() error {
 		return s.corrupt
 	}
 	l.o.Identity = s.identity
+	if s.last < 0 && l.o.MustExist {
+		return ErrMissing
+	}
 	if s.last < 0 {
 		return l.begin()
 	}
@@ -80,10 +83,10 @@ func (l *Log) takeOver(s *survey) error {
 		}
 		err = l.reserve(x)
 		if err != nil && !vfs.IsNoSpace(err) {
-			return errors.Join(err, x.f.Close())
+			return errors.Join(err, x.close())
 		}
 		if err != nil {
-			err = x.f.Close() // it is prepared again when there is space
+			err = x.close() // it is prepared again when there is space
 		} else {
 			l.next = x
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/quorate/quorate/vfs"
 )
@@ -13,11 +14,17 @@ import (
 // what is written to it.
 const zeroStep = 1 << 20
 
+// zeros are for all logs of the process.
+var zeros = sync.OnceValue(func() []byte { return make([]byte, zeroStep) })
+
 // segment is a file of the log.
 type segment struct {
-	number   uint64
-	name     string
-	f        vfs.File
+	number uint64
+	name   string
+	f      vfs.File
+	// direct is the same file open for writes past the page cache, nil where that
+	// cannot be done. The syncer's alone.
+	direct   vfs.Direct
 	salt     uint32
 	capacity int64 // where writing stops
 	// size of the file: what is beyond it has no zeros yet. end is after the last
@@ -68,7 +75,58 @@ func (l *Log) openSegment(number uint64) (*segment, error) {
 		return nil, errors.Join(fmt.Errorf("size of segment %s: %w", s.name, err), f.Close())
 	}
 	s.f, s.size = f, info.Size()
+	l.openDirect(s)
 	return s, nil
+}
+
+// openDirect opens the segment for writes past the page cache, if they are wanted
+// and can be done. A batch is written once and read by nobody, as long as all
+// replicas keep up: the page cache would only be a copy and a detour, which costs
+// as much processor time again as the sync itself.
+func (l *Log) openDirect(s *segment) {
+	if l.pageCache {
+		return
+	}
+	d, err := vfs.OpenDirect(l.fs, s.name)
+	if err != nil {
+		l.leaveDirect(s, err)
+		return
+	}
+	s.direct = d
+}
+
+// leaveDirect writes through the page cache from now on, because of err.
+func (l *Log) leaveDirect(s *segment, err error) {
+	if !l.pageCache {
+		l.pageCache = true
+		l.o.Logger.Debug("the log is written through the page cache", "dir", l.dir, "reason", err)
+	}
+	if s.direct != nil {
+		_ = s.direct.Close() // nothing that was written to it waits for that
+		s.direct = nil
+	}
+}
+
+// writeTo writes p at off of s, past the page cache if that can be done: not
+// everything is aligned. As with any write, a sync has to follow.
+func (l *Log) writeTo(s *segment, p []byte, off int64) (int, error) {
+	if s.direct != nil && vfs.DirectAligned(p, off) {
+		n, err := s.direct.WriteAt(p, off)
+		if n > 0 || err == nil || !vfs.IsNoDirect(err) {
+			return n, err
+		}
+		l.leaveDirect(s, err)
+	}
+	return s.f.WriteAt(p, off)
+}
+
+// close closes the segment's files.
+func (s *segment) close() error {
+	err := s.f.Close()
+	if s.direct != nil {
+		err = errors.Join(err, s.direct.Close())
+	}
+	return err
 }
 
 // prepareNext makes the file for the segment after the current one, under its
@@ -86,7 +144,7 @@ func (l *Log) prepareNext() error {
 		old := l.free[n-1]
 		l.free = l.free[:n-1]
 		l.countFree()
-		if err := old.f.Close(); err != nil {
+		if err := old.close(); err != nil {
 			return fmt.Errorf("close segment %s: %w", old.name, err)
 		}
 		if err := l.fs.Rename(old.name, l.path(number)); err != nil {
@@ -98,11 +156,11 @@ func (l *Log) prepareNext() error {
 		return err
 	}
 	if err := l.reserve(s); err != nil {
-		return errors.Join(err, s.f.Close())
+		return errors.Join(err, s.close())
 	}
 	if !l.o.NoSync {
 		if err := vfs.SyncDir(l.fs, l.dir); err != nil {
-			return errors.Join(err, s.f.Close())
+			return errors.Join(err, s.close())
 		}
 	}
 	l.next = s
@@ -140,11 +198,7 @@ func (l *Log) zeroAhead(s *segment, at int64) error {
 	if s.size >= s.capacity || s.size >= at+zeroStep/2 || l.o.Plain {
 		return nil
 	}
-	n := min(zeroStep, s.capacity-s.size)
-	if len(l.zeros) < int(n) {
-		l.zeros = make([]byte, n)
-	}
-	k, err := s.f.WriteAt(l.zeros[:n], s.size)
+	k, err := l.writeTo(s, zeros()[:min(zeroStep, s.capacity-s.size)], s.size)
 	l.mu.Lock()
 	s.size += int64(k)
 	l.mu.Unlock()
@@ -193,7 +247,7 @@ func (l *Log) recycle(s *segment) {
 		l.countFree()
 		return
 	}
-	if err := errors.Join(s.f.Close(), l.fs.Remove(s.name)); err != nil {
+	if err := errors.Join(s.close(), l.fs.Remove(s.name)); err != nil {
 		l.o.Logger.Warn("a freed segment of the log could not be removed", "file", s.name, "error", err)
 	}
 }

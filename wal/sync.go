@@ -105,7 +105,7 @@ func (l *Log) writeAt(s *segment, b *buffer, flags uint8, off int64, prefix int)
 	b.bytes = slices.Grow(b.bytes, total-body)[:total]
 	clear(b.bytes[body:])
 	started := l.now()
-	_, err := s.f.WriteAt(b.bytes, off)
+	_, err := l.writeTo(s, b.bytes, off)
 	b.bytes = b.bytes[:body] // as it was, for a second try
 	if err != nil {
 		return fmt.Errorf("write %d bytes to %s at %d: %w", total, s.name, off, err)
@@ -137,6 +137,7 @@ func (l *Log) written(s *segment, b *buffer, off int64, total int, took smr.Inst
 	l.stats.Syncs++
 	l.stats.SyncedBytes += uint64(total)
 	l.stats.SyncTime += d
+	l.stats.SyncTimes[syncTimeBucket(d)]++
 	l.stats.SyncTimeLast = d
 	l.stats.SyncTimeMax = max(l.stats.SyncTimeMax, d)
 }

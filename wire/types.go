@@ -150,7 +150,8 @@ type SnapshotOffer struct {
 	Blocks uint64
 }
 
-// SnapshotFetch asks the host that has an image for blocks [First, First+Count).
+// SnapshotFetch asks the host that has an image for blocks [First, First+Count). A
+// Count of zero says that what was asked for is no longer wanted.
 type SnapshotFetch struct {
 	Group        smr.GroupID
 	Index, ID    uint64

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +20,8 @@ func init() { commands = append(commands, newBench) }
 
 // benchFlags are what of the flags is not load.Options as it stands.
 type benchFlags struct {
-	output                    string
-	caFile, certFile, keyFile string
-	insecure                  bool
+	output string
+	tls    clientTLS
 }
 
 func newBench() *cobra.Command {
@@ -63,10 +62,7 @@ Exit codes: 0 measured, 1 nothing was answered, 2 wrong flags.`,
 	fs.BoolVar(&o.Serializable, "serializable", false, "ranges read what the member happens to have, without asking the others")
 	fs.Uint64Var(&o.Seed, "seed", 1, "seed of the choice of keys")
 	fs.StringVarP(&f.output, "output", "o", "text", "text or json")
-	fs.StringVar(&f.caFile, "cacert", "", "authority of the servers' certificates, for https:// endpoints")
-	fs.StringVar(&f.certFile, "cert", "", "certificate of this client")
-	fs.StringVar(&f.keyFile, "key", "", "its key")
-	fs.BoolVar(&f.insecure, "insecure-skip-tls-verify", false, "take any certificate: for tests alone")
+	f.tls.flags(c)
 	return c
 }
 
@@ -83,7 +79,7 @@ func runBench(cmd *cobra.Command, o load.Options, f *benchFlags) error {
 		return &exitError{exitUsage, fmt.Errorf("--output %q; there are text and json", f.output)}
 	}
 	var err error
-	if o.TLS, err = f.tls(); err != nil {
+	if o.TLS, err = f.tls.config(); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	bar := newProgressBar(cmd.ErrOrStderr())
@@ -106,33 +102,21 @@ func runBench(cmd *cobra.Command, o load.Options, f *benchFlags) error {
 		err = r.WriteText(cmd.OutOrStdout())
 	}
 	if err == nil && r.Ops == 0 {
-		err = fmt.Errorf("no request was answered within %v; errors: %v", o.Window, r.Errors)
+		err = unanswered(r, o.Window)
 	}
 	return err
 }
 
-// tls are the settings for https:// endpoints; they are there in any case, and
-// without files trust the system's authorities.
-func (f *benchFlags) tls() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.insecure}
-	if f.caFile != "" {
-		pem, err := os.ReadFile(f.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("--cacert: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--cacert %s: no certificate in PEM form is in it", f.caFile)
-		}
+// unanswered says why there is nothing to report.
+func unanswered(r *load.Report, window time.Duration) error {
+	why := fmt.Sprintf("no request was answered within %v", window)
+	for _, code := range slices.Sorted(maps.Keys(r.Errors)) {
+		why += fmt.Sprintf("; %d failed with %s", r.Errors[code], code)
 	}
-	if f.certFile != "" || f.keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(f.certFile, f.keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("--cert and --key: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
+	for _, endpoint := range slices.Sorted(maps.Keys(r.Unreachable)) {
+		why += fmt.Sprintf("; %s cannot be reached: %s", endpoint, r.Unreachable[endpoint])
 	}
-	return cfg, nil
+	return errors.New(why)
 }
 
 // progressBar draws one line on a terminal, over and over.

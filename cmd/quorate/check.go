@@ -19,9 +19,10 @@ func newCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check DIR...",
 		Short: "Verify data directories and print what they hold",
-		Long: `Verify data directories and print what they hold: the identity, and every
-record of the log with its checksums and its place in the chain. DIR is a
-member's data directory, or a directory of several, such as quorate-data.
+		Long: `Verify data directories and print what they hold: the identity, every record of
+the log with its checksums and its place in the chain, and every block and key of
+the snapshots. DIR is a member's data directory, or a directory of several, such as
+quorate-data.
 
 Nothing is changed. Stop the member first: the log of one that runs looks as if
 a write had been cut short at its end. The key-value store below kv/ verifies its
@@ -126,6 +127,10 @@ func checkMember(fs vfs.FS, dir string, out io.Writer) error {
 	if err != nil {
 		return &exitError{exitStart, err}
 	}
+	if len(shards) == 0 && id.HasLog {
+		fmt.Fprintln(out, "  log       MISSING")
+		return damage(fmt.Errorf("%s: %w, although it was made", dir, wal.ErrMissing))
+	}
 	if len(shards) == 0 {
 		fmt.Fprintln(out, "  log       none yet")
 	}
@@ -133,6 +138,7 @@ func checkMember(fs vfs.FS, dir string, out io.Writer) error {
 	for _, shard := range shards {
 		errs = append(errs, checkShard(fs, shard, id, out))
 	}
+	errs = append(errs, checkImages(fs, dir, out))
 	return errors.Join(errs...)
 }
 
@@ -158,6 +164,10 @@ func checkShard(fs vfs.FS, dir string, id *datadir.Identity, out io.Writer) erro
 	if own := (wal.Identity{Cluster: id.Cluster, Replica: id.Member, Incarnation: id.Incarnation}); sum.Identity != own && sum.Batches > 0 {
 		fmt.Fprintf(out, "  log       %s: FOREIGN\n", fs.PathBase(dir))
 		return damage(fmt.Errorf("%s is the log of member %x of cluster %x, incarnation %x", dir, uint64(sum.Identity.Replica), sum.Identity.Cluster, sum.Identity.Incarnation))
+	}
+	if id.HasLog && sum.Batches == 0 {
+		fmt.Fprintf(out, "  log       %s: MISSING\n", fs.PathBase(dir))
+		return damage(fmt.Errorf("%s: %w, although it was made", dir, wal.ErrMissing))
 	}
 	fmt.Fprintf(out, "  log       %s: segments %d to %d (%d bytes), %d batches, %d records, %d entries\n",
 		fs.PathBase(dir), sum.First, sum.Last, sum.Bytes, sum.Batches, sum.Records, sum.Entries)

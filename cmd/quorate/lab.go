@@ -71,13 +71,13 @@ argument is the name of a scenario, or the path of a file that ends in .txt.
 
 Exit codes:
   0  what the arm expects was observed
-  1  it was not
+  1  it was not, or the run was interrupted
   2  the file cannot be read, or there is no such scenario or arm`,
 		Example: `  quorate lab run split-brain
   quorate lab run stale-read --without read-quorum
   quorate lab run figure-8 --html out.html`,
 		Args: usageErrors(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.OutOrStdout(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), cmd.OutOrStdout(), args[0]) },
 	}
 	cmd.Flags().StringSliceVar(&o.without, "without", nil, "the protections to switch off, as an arm of the scenario names them")
 	cmd.Flags().StringVar(&o.html, "html", "", "write a page with the space-time diagram to this file")
@@ -85,7 +85,7 @@ Exit codes:
 	return cmd
 }
 
-func (o *labRun) run(w io.Writer, name string) error {
+func (o *labRun) run(ctx context.Context, w io.Writer, name string) error {
 	s, err := loadScenario(name)
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -94,12 +94,12 @@ func (o *labRun) run(w io.Writer, name string) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	res, err := lab.Run(s, arm)
-	if err != nil {
-		return &exitError{exitUsage, err}
+	res, err := lab.Run(ctx, s, arm)
+	if err := labError(ctx, err); err != nil {
+		return err
 	}
 	if o.html != "" {
-		if err := o.page(s, arm, res); err != nil {
+		if err := o.page(ctx, s, arm, res); err != nil {
 			return err
 		}
 	}
@@ -110,6 +110,18 @@ func (o *labRun) run(w io.Writer, name string) error {
 		return &exitError{exitFailed, fmt.Errorf("%s, %s: what is expected was not observed", s.Name, arm.Title())}
 	}
 	return nil
+}
+
+// labError is the error of a run: one that was interrupted has shown nothing, and
+// anything else is wrong with the scenario.
+func labError(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return &exitError{exitFailed, fmt.Errorf("interrupted: %w", err)}
+	}
+	return &exitError{exitUsage, err}
 }
 
 // loadScenario takes a name of the lab's own, or a file.
@@ -124,9 +136,9 @@ func loadScenario(name string) (*lab.Scenario, error) {
 	return lab.Parse(strings.TrimSuffix(filepath.Base(name), ".txt"), string(b))
 }
 
-func (o *labRun) page(s *lab.Scenario, arm *lab.Arm, res *lab.Result) error {
-	arms, err := lab.RunAll(s, arm, nil)
-	if err != nil {
+func (o *labRun) page(ctx context.Context, s *lab.Scenario, arm *lab.Arm, res *lab.Result) error {
+	arms, err := lab.RunAll(ctx, s, arm, nil)
+	if err := labError(ctx, err); err != nil {
 		return err
 	}
 	f, err := os.Create(o.html)
@@ -171,7 +183,7 @@ func serveLab(ctx context.Context, w io.Writer, listen string) error {
 		return &exitError{exitStart, fmt.Errorf("cannot listen: %w", err)}
 	}
 	fmt.Fprintf(w, "the lab is at http://%s/ (Ctrl-C ends it)\n", l.Addr())
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return ctx }, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

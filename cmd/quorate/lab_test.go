@@ -51,6 +51,21 @@ func TestLabRunExits(t *testing.T) {
 	}
 }
 
+// "1  it was not, or the run was interrupted": a signal ends a long run.
+func TestLabRunIsInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "long.txt")
+	text := "question: Why?\npaper: Raft\ntopic: Tests\n\nSo.\n\nsetup\n  hosts 8\n\nsteps\n  elect 1\n  for 10000 timeouts\n\narm as shipped\n  no violation\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	var out bytes.Buffer
+	if code := run(ctx, []string{"lab", "run", path}, &out, &out); code != 1 || !strings.Contains(out.String(), "interrupted: long, as shipped was not finished") {
+		t.Errorf("exit code %d:\n%s", code, out.String())
+	}
+}
+
 func TestLabList(t *testing.T) {
 	var out bytes.Buffer
 	if code := run(context.Background(), []string{"lab", "list"}, &out, &out); code != 0 {

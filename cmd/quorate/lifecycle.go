@@ -10,7 +10,7 @@ import (
 	"github.com/quorate/quorate/host"
 )
 
-// watchInterval is how often a member asks whether its group has failed.
+// watchInterval is how often a member asks whether one of its groups has failed.
 const watchInterval = time.Second
 
 // fail notes why the member cannot go on; the first reason counts.
@@ -34,14 +34,24 @@ func (r *replica) wait(ctx context.Context) error {
 		case err := <-r.failed:
 			return err
 		case <-ticker.C:
-			ask, cancel := context.WithTimeout(ctx, watchInterval)
-			_, err := r.group.Inspect(ask)
-			cancel()
-			if errors.Is(err, host.ErrGroupFailed) || errors.Is(err, host.ErrLogFailed) {
-				return fmt.Errorf("this member cannot go on: %w", err)
+			for _, g := range []*host.Group{r.group, r.rosterGroup} {
+				if err := failure(ctx, g); err != nil {
+					return fmt.Errorf("this member cannot go on: %w", err)
+				}
 			}
 		}
 	}
+}
+
+// failure is why this member's replica of g has stopped, nil if it goes on.
+func failure(ctx context.Context, g *host.Group) error {
+	ask, cancel := context.WithTimeout(ctx, watchInterval)
+	defer cancel()
+	_, err := g.Inspect(ask)
+	if errors.Is(err, host.ErrGroupFailed) || errors.Is(err, host.ErrLogFailed) {
+		return err
+	}
+	return nil
 }
 
 // close stops the member. With handOver it first gives its leadership away, so

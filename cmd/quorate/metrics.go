@@ -1,11 +1,11 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quorate/quorate/host"
+	"github.com/quorate/quorate/smr"
+	"github.com/quorate/quorate/wal"
 )
 
 // hostMetric is one counter or gauge of a host.
@@ -29,14 +29,26 @@ type hostCollector struct {
 	metrics []hostMetric
 
 	peerUp, peerSent, peerReceived, peerDropped, peerConnects *prometheus.Desc
+	// etcd's names, where the meaning is the same.
+	fsyncs, slowApplies, active, sentTo, receivedFrom, failuresTo *prometheus.Desc
+	self                                                          string
 }
 
-func newHostCollector(h *host.Host) *hostCollector {
+func newHostCollector(h *host.Host, self smr.ReplicaID) *hostCollector {
+	etcd := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("etcd_"+name, help, labels, nil)
+	}
 	peer := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("quorate_peer_"+name, help, []string{"peer"}, nil)
 	}
 	return &hostCollector{
-		host: h,
+		host: h, self: hexID(uint64(self)),
+		fsyncs:       etcd("disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL."),
+		slowApplies:  etcd("server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk)."),
+		active:       etcd("network_active_peers", "The current number of active peer connections.", "Local", "Remote"),
+		sentTo:       etcd("network_peer_sent_bytes_total", "The total number of bytes sent to peers.", "To"),
+		receivedFrom: etcd("network_peer_received_bytes_total", "The total number of bytes received from peers.", "From"),
+		failuresTo:   etcd("network_peer_sent_failures_total", "The total number of send failures from peers.", "To"),
 		metrics: []hostMetric{
 			counter("turns_total", "Turns that the shards have taken.", func(s *host.Stats) float64 { return float64(s.Turns) }),
 			counter("proposals_total", "Proposals of this member's clients.", func(s *host.Stats) float64 { return float64(s.Proposals) }),
@@ -64,6 +76,7 @@ func newHostCollector(h *host.Host) *hostCollector {
 			counter("snapshot_sent_bytes_total", "Bytes of snapshots sent to other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesSent) }),
 			counter("snapshot_received_bytes_total", "Bytes of snapshots received from other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesReceived) }),
 			counter("snapshot_resumed_blocks_total", "Blocks that were there already when receiving went on.", func(s *host.Stats) float64 { return float64(s.SnapshotBlocksResumed) }),
+			counter("log_disk_stalls_total", "Times that the log's disk did not answer for two election timeouts.", func(s *host.Stats) float64 { return float64(s.DiskStalls) }),
 			counter("log_damaged_reads_total", "Reads of the log that found synced entries damaged.", func(s *host.Stats) float64 { return float64(s.DamagedReads) }),
 			gauge("log_no_space", "1 if the disk of the log is full.", func(s *host.Stats) float64 { return float(s.Log.NoSpace) }),
 		},
@@ -87,7 +100,8 @@ func (c *hostCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
 		ch <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{c.peerUp, c.peerSent, c.peerReceived, c.peerDropped, c.peerConnects} {
+	for _, d := range []*prometheus.Desc{c.peerUp, c.peerSent, c.peerReceived, c.peerDropped, c.peerConnects,
+		c.fsyncs, c.slowApplies, c.active, c.sentTo, c.receivedFrom, c.failuresTo} {
 		ch <- d
 	}
 }
@@ -98,12 +112,31 @@ func (c *hostCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range c.metrics {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(&st))
 	}
+	ch <- prometheus.MustNewConstMetric(c.slowApplies, prometheus.CounterValue, float64(st.SlowApplies))
+	ch <- fsyncHistogram(c.fsyncs, &st.Log)
 	for _, p := range st.Peers {
-		id := fmt.Sprintf("%x", p.ID)
+		id := hexID(p.ID)
+		ch <- prometheus.MustNewConstMetric(c.active, prometheus.GaugeValue, float(p.Up), c.self, id)
+		ch <- prometheus.MustNewConstMetric(c.sentTo, prometheus.CounterValue, float64(p.BytesSent), id)
+		ch <- prometheus.MustNewConstMetric(c.receivedFrom, prometheus.CounterValue, float64(p.BytesReceived), id)
+		ch <- prometheus.MustNewConstMetric(c.failuresTo, prometheus.CounterValue, float64(p.Dropped), id)
 		ch <- prometheus.MustNewConstMetric(c.peerUp, prometheus.GaugeValue, float(p.Up), id)
 		ch <- prometheus.MustNewConstMetric(c.peerSent, prometheus.CounterValue, float64(p.BytesSent), id)
 		ch <- prometheus.MustNewConstMetric(c.peerReceived, prometheus.CounterValue, float64(p.BytesReceived), id)
 		ch <- prometheus.MustNewConstMetric(c.peerDropped, prometheus.CounterValue, float64(p.Dropped), id)
 		ch <- prometheus.MustNewConstMetric(c.peerConnects, prometheus.CounterValue, float64(p.Connects), id)
 	}
+}
+
+// fsyncHistogram is the time of the log's batches in etcd's buckets. It counts the
+// write too, which is into memory.
+func fsyncHistogram(d *prometheus.Desc, l *wal.Stats) prometheus.Metric {
+	bars, count := map[float64]uint64{}, uint64(0)
+	for i, n := range l.SyncTimes {
+		count += n
+		if i < wal.SyncTimeBuckets-1 {
+			bars[wal.SyncTimeBound(i).Seconds()] = count
+		}
+	}
+	return prometheus.MustNewConstHistogram(d, count, l.SyncTime.Seconds(), bars)
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +19,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/quorate/quorate/internal/settings"
 )
 
 // within bounds everything that a test waits for.
@@ -397,5 +402,79 @@ func TestHelp(t *testing.T) {
 	}
 	if c := start(t, "serve", "--help"); c.end() != 0 || strings.Contains(c.out.String(), "experimental-") {
 		t.Errorf("help shows what is not supported:\n%s", &c.out)
+	}
+}
+
+// "--grpc-keepalive-interval: interval of the server's pings; 0: none". gRPC itself
+// takes a zero for two hours.
+func TestPingsCanBeTurnedOff(t *testing.T) {
+	for _, c := range []struct{ interval, timeout, every, answered time.Duration }{
+		{time.Minute, time.Second, time.Minute, time.Second},
+		{0, time.Second, math.MaxInt64, 0},
+		{time.Minute, 0, math.MaxInt64, 0},
+	} {
+		got := pings(&settings.Settings{KeepAliveInterval: c.interval, KeepAliveTimeout: c.timeout})
+		if got.Time != c.every || got.Timeout != c.answered {
+			t.Errorf("interval %v, timeout %v: %+v", c.interval, c.timeout, got)
+		}
+	}
+}
+
+// mixin are the metrics that the dashboards and alerts of etcd's mixin ask for, and
+// those that docs/operations.md says are shown beside them.
+var mixin = []string{
+	"etcd_server_has_leader", "etcd_server_leader_changes_seen_total", "etcd_server_proposals_failed_total",
+	"etcd_server_proposals_pending", "etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total",
+	"etcd_server_quota_backend_bytes", "etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes",
+	"etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_network_client_grpc_received_bytes_total",
+	"etcd_network_client_grpc_sent_bytes_total", "etcd_network_peer_received_bytes_total",
+	"etcd_network_peer_sent_bytes_total", "etcd_network_peer_sent_failures_total", "grpc_server_started_total",
+	"grpc_server_handled_total", "process_resident_memory_bytes",
+
+	"etcd_mvcc_put_total", "etcd_mvcc_delete_total", "etcd_mvcc_range_total", "etcd_mvcc_txn_total",
+	"etcd_server_slow_apply_total", "etcd_server_read_indexes_failed_total", "etcd_cluster_version",
+	"etcd_network_active_peers",
+}
+
+// notOurs are etcd's metrics that are not shown, because nothing here means the same.
+var notOurs = []string{
+	"etcd_disk_backend_commit_duration_seconds", "etcd_network_peer_round_trip_time_seconds",
+	"etcd_server_apply_duration_seconds", "etcd_server_heartbeat_send_failures_total", "grpc_server_handling_seconds",
+}
+
+// "/metrics has etcd's names where the meaning is the same": what the dashboards
+// and alerts of etcd ask for is there, or the documentation says that it is not.
+func TestMetricsOfTheMixin(t *testing.T) {
+	p := freePorts(t, 6)
+	c := start(t, "dev", "--temp", "--client-ports", strings.Join(p[:3], ","), "--peer-ports", strings.Join(p[3:], ","))
+	put(t, c, p[0], "a", "b")
+	resp, err := http.Get("http://127.0.0.1:" + p[0] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range mixin {
+		if !bytes.Contains(body, []byte("\n"+name+"{")) && !bytes.Contains(body, []byte("\n"+name+" ")) {
+			t.Errorf("no %s", name)
+		}
+	}
+	for _, name := range notOurs {
+		if bytes.Contains(body, []byte("\n"+name)) || !bytes.Contains(docs, []byte("`"+name+"`")) {
+			t.Errorf("%s is shown, or not said to be missing", name)
+		}
+	}
+	if bytes.Contains(body, []byte("etcd_disk_wal_fsync_duration_seconds_count 0\n")) {
+		t.Error("no sync was counted")
+	}
+	if code := c.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s%s", code, &c.out, &c.err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
@@ -77,11 +78,14 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log 
 		return nil, err
 	}
 	if r.host, err = host.Open(hostConfig); err != nil {
+		return nil, damagedIn(s.DataDir, err)
+	}
+	if err := r.dir.LogMade(); err != nil {
 		return nil, err
 	}
 	store := kv.New(kv.Config{FS: fs, Dir: r.dir.KV, Group: keysGroup, Logger: log})
 	if r.group, err = r.host.StartGroup(host.GroupConfig{ID: keysGroup, Members: r.voters(), Machine: store}); err != nil {
-		return nil, err
+		return nil, damagedIn(s.DataDir, err)
 	}
 	if r.rosterGroup, err = r.host.StartGroup(host.GroupConfig{ID: rosterGroup, Members: r.voters(), Machine: r.roster}); err != nil {
 		return nil, err
@@ -92,7 +96,8 @@ func startReplica(s *settings.Settings, want datadir.Request, doors *doors, log 
 	}
 	if r.api, err = etcdapi.New(etcdapi.Config{
 		Group: etcdapi.HostGroup(r.group), Store: store,
-		Cluster: r.dir.Identity.Cluster, Member: uint64(r.dir.Identity.Member), Members: r.members,
+		Cluster: r.dir.Identity.Cluster, Member: uint64(r.dir.Identity.Member),
+		Members: r.members, MembersBarrier: r.rosterGroup.Barrier,
 		MaxRequestBytes: s.MaxRequestBytes, MaxTxnOps: s.MaxTxnOps,
 		RequestTimeout: requestTimeout(s), Logger: log, Registry: registry,
 	}); err != nil {
@@ -125,7 +130,7 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 	}
 	return host.Config{
 		ID: id.Member, Cluster: id.Cluster, Incarnation: id.Incarnation,
-		Dir: r.dir.WAL, FS: fs,
+		Dir: r.dir.WAL, FS: fs, LogsExist: id.HasLog,
 		Listener: r.doors.peers, Peers: addresses, TLS: secure,
 		ElectionTimeout: s.Election, HeartbeatInterval: s.Heartbeat, RequestTimeout: requestTimeout(s),
 		CommandBytesMax: max(4<<20, 2*s.MaxRequestBytes),
@@ -133,6 +138,14 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 		Snapshots: host.SnapshotConfig{BandwidthBytes: int64(s.SnapshotBandwidth)},
 		Logger:    r.log,
 	}, nil
+}
+
+// damagedIn is err, with the directory if it is that that is damaged.
+func damagedIn(dir string, err error) error {
+	if !errors.Is(err, host.ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", datadir.ErrDamaged, dir, err)
 }
 
 // requestTimeout is etcd's: 5 s for queues, work and the disk, and two election
@@ -162,7 +175,7 @@ func (r *replica) registry() (*prometheus.Registry, error) {
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newHostCollector(r.host),
+		newHostCollector(r.host, r.dir.Identity.Member),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
@@ -186,12 +199,18 @@ func (r *replica) handler() http.Handler {
 }
 
 func grpcOptions(s *settings.Settings) []grpc.ServerOption {
-	options := []grpc.ServerOption{
+	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(s.MaxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.KeepAliveMinTime}),
+		grpc.KeepaliveParams(pings(s)),
 	}
-	if s.KeepAliveInterval > 0 && s.KeepAliveTimeout > 0 {
-		options = append(options, grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.KeepAliveInterval, Timeout: s.KeepAliveTimeout}))
+}
+
+// pings are those of the server. gRPC takes a zero for its own defaults, and the
+// longest duration for none at all.
+func pings(s *settings.Settings) keepalive.ServerParameters {
+	if s.KeepAliveInterval == 0 || s.KeepAliveTimeout == 0 {
+		return keepalive.ServerParameters{Time: math.MaxInt64}
 	}
-	return options
+	return keepalive.ServerParameters{Time: s.KeepAliveInterval, Timeout: s.KeepAliveTimeout}
 }

@@ -76,6 +76,7 @@ Exit codes: 0 no seed failed, 1 a seed failed, 2 wrong flags.`,
 	f.StringSliceVar(&skip, "skip", nil, "classes of violations to leave unreported, so that what they lead to is found")
 	f.BoolVar(&o.Quiet, "quiet", false, "leave every fault out")
 	f.BoolVar(&o.Beyond, "beyond", false, "let the disks of a majority change and lose in silence what was synced; demand only that no answer is wrong")
+	f.BoolVar(&o.EveryFault, "every-fault", false, "let every fault take part, where a seed draws some of them")
 	f.BoolVar(&shrink, "shrink", false, "leave out of the failing --seed what it does not need to fail, and print its timeline")
 	f.StringSliceVar(&o.Only, "only-features", nil, "leave out every feature but these, or \"none\" (some are of one world alone): "+strings.Join(sim.FeatureNames(sim.Core, sim.Full), ", "))
 	f.IntVar(&o.Clients, "clients", 0, "how many clients (default: what the seed draws)")

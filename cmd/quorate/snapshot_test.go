@@ -110,6 +110,9 @@ func refusesDamage(t *testing.T, dir, file string) {
 		"empty":     {nil, "it ends after 0 bytes"},
 		"altered":   {altered, "checksum does not match"},
 		"tail":      {tail, "SHA-256"},
+		"no sum":    {b[:len(b)-32], "--skip-hash-check"},
+		"half sum":  {b[:len(b)-16], "in the SHA-256"},
+		"of etcd":   {append(make([]byte, 16), "\xed\xda\x0c\xed\x02\x00\x00\x00\x00\x10\x00\x00 and the rest of a page"...), "etcdctl make-mirror"},
 		"longer":    {append(append([]byte(nil), b...), 1), "bytes after the end"},
 		"something": {[]byte(strings.Repeat("something else ", 100)), "not a snapshot"},
 	} {

@@ -5,27 +5,30 @@
 //	  identity   whose data this is; written once, replaced atomically
 //	  wal/       the log of the groups (package wal)
 //	  kv/        the key-value state machine (package kv)
+//	  .restoring/ where a backup's parts are built; see Filling
 //
 // The file identity is text, for people too:
 //
 //	quorate data directory, format 1
-//	{"cluster":"cdf818194e3a8c32","member":"8e9e05c52164694d", ...}
+//	{"cluster":"cdf818194e3a8c32","member":"8e9e05c52164694d",...,"log":true,...}
 //	crc32c 1a2b3c4d
 //
 // The checksum is that of the two lines before it with their line feeds. The
 // identity is there before anything else is, and is synced: a directory with a
 // log and without an identity is damaged, and a log is never started in the
-// name of another member.
+// name of another member. Once the log is there the identity says so ("log"): a
+// log that is missing then was lost, and no new one takes its place.
 package datadir
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
@@ -52,7 +55,14 @@ type Identity struct {
 	// Incarnation is drawn when the directory is made: a member that lost its
 	// directory and made a new one can be told from its former self.
 	Incarnation uint64
-	Name        string
+	// HasLog says that the log was made: without it the member has forgotten its
+	// votes and what it acknowledged, and must not start.
+	HasLog bool
+	// Seed stands for the backup that the cluster began with; zero: it began empty.
+	// It is part of Cluster, so that members that were restored from different
+	// backups refuse one another. See Seeded.
+	Seed uint64
+	Name string
 	// Members are those that the cluster began with, this one among them.
 	Members []Member
 }
@@ -66,12 +76,30 @@ type Member struct {
 }
 
 func (id *Identity) String() string {
-	return fmt.Sprintf("member %x (%q) of cluster %x", uint64(id.Member), id.Name, id.Cluster)
+	s := fmt.Sprintf("member %x (%q) of cluster %x", uint64(id.Member), id.Name, id.Cluster)
+	if id.Seed != 0 {
+		s += fmt.Sprintf(", restored from backup %x", id.Seed)
+	}
+	return s
+}
+
+// Seeded returns id as it is in a cluster that begins with the backup that seed
+// stands for. Cluster must be what the settings lead to. Zero changes nothing.
+func (id Identity) Seeded(seed uint64) Identity {
+	if id.Seed = seed; seed == 0 {
+		return id
+	}
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], id.Cluster)
+	binary.LittleEndian.PutUint64(b[8:], seed)
+	sum := sha256.Sum256(b[:])
+	id.Cluster = max(binary.LittleEndian.Uint64(sum[:]), 1)
+	return id
 }
 
 // Request is what a server wants of a directory.
 type Request struct {
-	// Identity that the settings lead to; Incarnation is ignored.
+	// Identity that the settings lead to; Incarnation, HasLog and Seed are ignored.
 	Identity Identity
 	// Remembered says that nobody named the cluster's members: if the directory
 	// remembers some, they count.
@@ -87,6 +115,8 @@ type Dir struct {
 	New bool
 	// WAL and KV are the paths of the log and of the state machine.
 	WAL, KV string
+	fs      vfs.FS
+	path    string
 	lock    io.Closer
 }
 
@@ -94,19 +124,64 @@ type Dir struct {
 // Errors wrap ErrForeign, ErrDamaged, ErrJoin or vfs.ErrLocked, or are the file
 // system's.
 func Open(fsys vfs.FS, path string, want Request) (*Dir, error) {
+	if err := refused(fsys, path, want); err != nil {
+		return nil, err
+	}
 	if err := makeDir(fsys, path); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
 	lock, err := vfs.LockDir(fsys, path)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", path, err)
+		return nil, fmt.Errorf("data directory %s: %w%s", path, err, advice(err))
 	}
-	d := &Dir{WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
+	d := &Dir{fs: fsys, path: path, WAL: fsys.PathJoin(path, "wal"), KV: fsys.PathJoin(path, "kv"), lock: lock}
 	if err := d.identify(fsys, path, want); err != nil {
 		lock.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// LogMade notes that the log is there and durable. Call it before the member says
+// anything to others: from then on a log that is missing is a log that was lost.
+func (d *Dir) LogMade() error {
+	if d.Identity.HasLog {
+		return nil
+	}
+	d.Identity.HasLog = true
+	return write(d.fs, d.path, &d.Identity)
+}
+
+// advice says what to do about an error of the file system, if that is clear.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return "; there is a file in its place or on the way to it: name another --data-dir, or move the file away"
+	case errors.Is(err, fs.ErrPermission):
+		return "; let this user write there, or name another --data-dir"
+	case errors.Is(err, syscall.EROFS):
+		return "; mount it for writing, or name another --data-dir"
+	case vfs.IsNoSpace(err):
+		return "; free some space there, or name another --data-dir"
+	}
+	return ""
+}
+
+// refused says what can be said of a directory before anything is changed in it: it
+// must not be made, nor somebody else's be locked, only to be refused.
+func refused(fsys vfs.FS, path string, want Request) error {
+	_, err := Read(fsys, path)
+	switch {
+	case errors.Is(err, ErrEmpty) && want.Joining:
+		return joinError(path)
+	case errors.Is(err, ErrForeign), errors.Is(err, ErrDamaged):
+		return err
+	}
+	return nil
+}
+
+func joinError(path string) error {
+	return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
 }
 
 // Close gives the directory free. Whatever uses WAL and KV must be closed.
@@ -120,17 +195,17 @@ func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
 	case err != nil:
 		return err
 	}
-	w := &want.Identity
-	if want.Remembered && have.Name == w.Name {
+	if want.Remembered && have.Name == want.Identity.Name {
 		d.Identity = *have
 		return nil
 	}
+	w := want.Identity.Seeded(have.Seed)
 	if have.Cluster != w.Cluster || have.Member != w.Member {
 		return fmt.Errorf("%w: %s holds %s, and the settings say %s; name another --data-dir, or give the --name, --initial-cluster and --initial-cluster-token that it was made with",
-			ErrForeign, path, have, w)
+			ErrForeign, path, have, &w)
 	}
-	d.Identity = *w
-	d.Identity.Incarnation = have.Incarnation
+	d.Identity = w
+	d.Identity.Incarnation, d.Identity.HasLog = have.Incarnation, have.HasLog
 	if have.Name == w.Name && slices.Equal(have.Members, w.Members) {
 		return nil
 	}
@@ -141,12 +216,10 @@ func (d *Dir) identify(fsys vfs.FS, path string, want Request) error {
 // begin makes the identity of a new directory.
 func (d *Dir) begin(fsys vfs.FS, path string, want Request) error {
 	if want.Joining {
-		return fmt.Errorf("%w: %s is empty and --initial-cluster-state is existing; start all members of --initial-cluster with state new", ErrJoin, path)
+		return joinError(path)
 	}
 	d.Identity, d.New = want.Identity, true
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	d.Identity.Incarnation = binary.LittleEndian.Uint64(b[:]) | 1
+	d.Identity.Incarnation, d.Identity.HasLog = NewIncarnation(), false
 	return write(fsys, path, &d.Identity)
 }
 
@@ -177,6 +250,9 @@ func checkEmpty(fsys vfs.FS, path string) error {
 	names, err := fsys.List(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("data directory %s: %w", path, err)
+	}
+	if slices.Contains(names, dirFilling) {
+		return fmt.Errorf("%w: a restoration into %s is under way or did not end; run quorate snapshot restore again, or remove the directory", ErrDamaged, path)
 	}
 	for _, name := range names {
 		switch name {

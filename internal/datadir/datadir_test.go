@@ -51,6 +51,32 @@ func TestIdentityIsKept(t *testing.T) {
 	}
 }
 
+// Once it is noted that the log was made, the directory remembers it: through a
+// power cut, and when the settings change the names.
+func TestLogMadeIsKept(t *testing.T) {
+	fsys := pebblevfs.NewCrashableMem()
+	first := open(t, fsys, Request{Identity: member(1)})
+	if id, err := Read(fsys, "/base/d"); err != nil || id.HasLog {
+		t.Fatalf("before: %+v, %v", id, err)
+	}
+	if err := first.LogMade(); err != nil {
+		t.Fatal(err)
+	}
+	renamed := member(1)
+	renamed.Name, renamed.Members[0].Name = "z", "z"
+	for _, request := range []Request{{Identity: member(1)}, {Identity: renamed}, {Identity: renamed, Remembered: true}} {
+		fsys = fsys.CrashClone(pebblevfs.CrashCloneCfg{})
+		d := open(t, fsys, request)
+		id, err := Read(fsys, "/base/d")
+		if err != nil || !d.Identity.HasLog || !id.HasLog || id.Incarnation != first.Identity.Incarnation {
+			t.Fatalf("%+v, %+v, %v", d.Identity, id, err)
+		}
+		if err := d.LogMade(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // "An incarnation: a replica that comes back with an empty log is told so."
 func TestAnotherDirectoryIsAnotherIncarnation(t *testing.T) {
 	a := open(t, pebblevfs.NewMem(), Request{Identity: member(1)})
@@ -99,6 +125,43 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 	closeDir(t, open(t, fsys, Request{Identity: member(1)}))
 }
 
+// "Members that were restored from different backups refuse one another": their
+// clusters differ, and each is found again with the settings that it was made with.
+func TestSeeds(t *testing.T) {
+	clusters := map[uint64]bool{}
+	for seed := range uint64(3) {
+		fsys := pebblevfs.NewMem()
+		id := member(1).Seeded(seed)
+		id.Incarnation = 9
+		if clusters[id.Cluster] || id.Cluster == 0 {
+			t.Fatalf("seed %d: cluster %x again", seed, id.Cluster)
+		}
+		clusters[id.Cluster] = true
+		if err := errors.Join(makeDir(fsys, "/base/d"), write(fsys, "/base/d", &id)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			d := open(t, fsys, Request{Identity: member(1)})
+			closeDir(t, d)
+			if !reflect.DeepEqual(d.Identity, id) {
+				t.Fatalf("seed %d: %+v", seed, d.Identity)
+			}
+		}
+		renamed := member(1)
+		renamed.Name = "z"
+		d := open(t, fsys, Request{Identity: renamed})
+		closeDir(t, d)
+		if d.Identity.Seed != seed || d.Identity.Cluster != id.Cluster {
+			t.Fatalf("renamed: %+v", d.Identity)
+		}
+		other := member(1)
+		other.Cluster = 8
+		if _, err := Open(fsys, "/base/d", Request{Identity: other}); !errors.Is(err, ErrForeign) || seed > 0 && !strings.Contains(err.Error(), "restored from backup") {
+			t.Fatalf("another token: %v", err)
+		}
+	}
+}
+
 func TestRememberedMembers(t *testing.T) {
 	fsys := pebblevfs.NewMem()
 	closeDir(t, open(t, fsys, Request{Identity: member(2)}))
@@ -131,9 +194,16 @@ func TestOtherContent(t *testing.T) {
 		if _, err := Open(fsys, "/base/d", Request{Identity: member(1)}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if names, err := fsys.List("/base/d"); err != nil || len(names) != 1 {
+			t.Errorf("%s: a refusal has left %v, %v", name, names, err)
+		}
 	}
-	if _, err := Open(pebblevfs.NewMem(), "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
+	fsys := pebblevfs.NewMem()
+	if _, err := Open(fsys, "/base/d", Request{Identity: member(1), Joining: true}); !errors.Is(err, ErrJoin) {
 		t.Errorf("joining: %v", err)
+	}
+	if _, err := fsys.Stat("/base"); err == nil {
+		t.Error("joining: a refusal has made the directory")
 	}
 	if _, err := Read(pebblevfs.NewMem(), "/nowhere"); !errors.Is(err, ErrEmpty) {
 		t.Errorf("missing directory: %v", err)
@@ -176,7 +246,7 @@ func TestPowerCut(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	id := member(3)
+	id := member(3).Seeded(4)
 	id.Incarnation = 1
 	b, err := encode(&id)
 	if err != nil {

@@ -38,6 +38,8 @@ type fileIdentity struct {
 	Cluster     hex          `json:"cluster"`
 	Member      hex          `json:"member"`
 	Incarnation hex          `json:"incarnation"`
+	HasLog      bool         `json:"log,omitempty"`
+	Seed        hex          `json:"seed,omitempty"`
 	Name        string       `json:"name"`
 	Members     []fileMember `json:"members"`
 }
@@ -49,7 +51,7 @@ type fileMember struct {
 }
 
 func encode(id *Identity) ([]byte, error) {
-	f := fileIdentity{Cluster: hex(id.Cluster), Member: hex(id.Member), Incarnation: hex(id.Incarnation), Name: id.Name}
+	f := fileIdentity{Cluster: hex(id.Cluster), Member: hex(id.Member), Incarnation: hex(id.Incarnation), HasLog: id.HasLog, Seed: hex(id.Seed), Name: id.Name}
 	for _, m := range id.Members {
 		f.Members = append(f.Members, fileMember{hex(m.ID), m.Name, m.PeerURL})
 	}
@@ -85,7 +87,7 @@ func decode(b []byte) (*Identity, error) {
 	if f.Cluster == 0 || f.Member == 0 || f.Incarnation == 0 {
 		return nil, fmt.Errorf("an id is zero: %w", smr.ErrCorrupt)
 	}
-	id := &Identity{Cluster: uint64(f.Cluster), Member: smr.ReplicaID(f.Member), Incarnation: uint64(f.Incarnation), Name: f.Name}
+	id := &Identity{Cluster: uint64(f.Cluster), Member: smr.ReplicaID(f.Member), Incarnation: uint64(f.Incarnation), HasLog: f.HasLog, Seed: uint64(f.Seed), Name: f.Name}
 	for _, m := range f.Members {
 		id.Members = append(id.Members, Member{smr.ReplicaID(m.ID), m.Name, m.PeerURL})
 	}

@@ -10,8 +10,10 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // Run loads the endpoints and returns what it measured. A server's errors are
@@ -64,6 +66,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := report(&o, counted, elapsed, cpu)
 	r.UnansweredMs = ms(oldest(clients, time.Now()))
+	r.Unreachable = unreachable(ctx, &o, conns)
 	return r, nil
 }
 
@@ -97,6 +100,28 @@ func connect(o *Options) (conns []*grpc.ClientConn, err error) {
 		conns = append(conns, conn)
 	}
 	return conns, nil
+}
+
+// probeTimeout bounds how long a connection that is not there is asked why.
+const probeTimeout = time.Second
+
+// unreachable says of each endpoint with a connection that is not there why that is
+// so. Requests wait for their connection, so that they do not say.
+func unreachable(ctx context.Context, o *Options, conns []*grpc.ClientConn) map[string]string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	why := map[string]string{}
+	for i, c := range conns {
+		endpoint := o.Endpoints[i%len(o.Endpoints)]
+		if _, known := why[endpoint]; known || c.GetState() == connectivity.Ready {
+			continue
+		}
+		_, err := pb.NewKVClient(c).Range(ctx, &pb.RangeRequest{Key: []byte(o.Prefix + "0"), Serializable: true}, grpc.WaitForReady(false))
+		if err != nil && c.GetState() != connectivity.Ready {
+			why[endpoint] = status.Convert(err).Message()
+		}
+	}
+	return why
 }
 
 // progressInterval is how often Options.Progress is called.

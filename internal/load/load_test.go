@@ -211,6 +211,29 @@ func TestStallIsReported(t *testing.T) {
 	}
 }
 
+// An endpoint at which nobody listens is named, with the reason, and one that is
+// there is not.
+func TestUnreachable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	there := serve(t, &fakeServer{})
+	r, err := Run(t.Context(), options(Put, gone, there))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Unreachable) != 1 || !strings.Contains(r.Unreachable[gone], "refused") {
+		t.Errorf("%v", r.Unreachable)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "unreachable "+gone+": ") {
+		t.Errorf("%v, it says:\n%s", err, &text)
+	}
+}
+
 // What ends the caller's context ends the run, and the report covers the time
 // until then.
 func TestContextEndsRun(t *testing.T) {

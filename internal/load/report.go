@@ -34,6 +34,9 @@ type Report struct {
 	UnansweredMs float64 `json:"unanswered_ms"`
 	// Errors counts the requests that failed, by the name of gRPC's code.
 	Errors map[string]uint64 `json:"errors"`
+	// Unreachable are the endpoints to which a connection was not there at the end,
+	// and why.
+	Unreachable map[string]string `json:"unreachable,omitempty"`
 	// ClientCPUSeconds is the processor time of this process within the window.
 	ClientCPUSeconds        float64 `json:"client_cpu_seconds"`
 	ClientCPUSecondsPer100k float64 `json:"client_cpu_seconds_per_100k"`
@@ -148,6 +151,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	if r.UnansweredMs > max(1000, 2*r.Latency.MaxMs) {
 		fmt.Fprintf(&b, "  unanswered  for %.0f ms at the end of the window: a server has stalled, or is not there\n", r.UnansweredMs)
+	}
+	for _, endpoint := range slices.Sorted(maps.Keys(r.Unreachable)) {
+		fmt.Fprintf(&b, "  unreachable %s: %s\n", endpoint, r.Unreachable[endpoint])
 	}
 	var most uint64
 	for _, bar := range r.Latency.Histogram {

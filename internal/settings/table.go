@@ -60,7 +60,7 @@ var flags = []Flag{
 		func(s *Settings, v string) error { return setDuration(&s.KeepAliveMinTime, v) }},
 	{"grpc-keepalive-interval", "2h", "interval of the server's pings; 0: none", false, SectionMember,
 		func(s *Settings, v string) error { return setDuration(&s.KeepAliveInterval, v) }},
-	{"grpc-keepalive-timeout", "20s", "time after which an unanswered ping closes the connection; 0: never", false, SectionMember,
+	{"grpc-keepalive-timeout", "20s", "time after which an unanswered ping closes the connection; 0: none is sent", false, SectionMember,
 		func(s *Settings, v string) error { return setDuration(&s.KeepAliveTimeout, v) }},
 
 	{"advertise-client-urls", DefaultClientURL, "where clients reach this member", false, SectionCluster,

@@ -125,7 +125,7 @@
   // #end shows the last event; #selftest steps through all by the keys, and
   // leaves what it found in the attribute data-selftest of the document.
   const overlaps = pic => {
-    const all = [...pic.querySelectorAll(".letter text, .tag rect, .snap text, .caption")].map(e => ({ e, b: e.getBoundingClientRect() }));
+    const all = [...pic.querySelectorAll(".letter text, .tag rect, .snap text, .caption, .side")].map(e => ({ e, b: e.getBoundingClientRect() }));
     all.sort((a, b) => a.b.top - b.b.top);
     let n = 0;
     for (let i = 0; i < all.length; i++) {
