@@ -85,6 +85,9 @@ func (w *fullWorld) ask(c *fullClient) {
 	// The host answers by the deadline on its own clock, give or take its turns;
 	// a client whose host has died stops waiting then too.
 	slack := w.features.electionTimeout + 2*c.patience + 4*f.turnDelayMax + 4*f.applyDelayMax + f.stallMax + w.timeouts(2*w.full.snapshots.applyStallTimeouts)
+	if h.slow {
+		slack += 6 * w.slowMost()
+	}
 	w.wake(c, slack, whatDeadline)
 }
 

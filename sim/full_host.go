@@ -53,6 +53,7 @@ type simHost struct {
 	// drift its clock's.
 	outsider outsider
 	flaps    int32
+	slow     bool // in turns, syncs and applies
 	drift    int64
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
@@ -265,7 +266,9 @@ func (h *simHost) waker(part func(number int) int) func(int) {
 }
 
 // waits draws how long a part lets wait.
-func (h *simHost) waits(part int) time.Duration {
+func (h *simHost) waits(part int) time.Duration { return h.slowed(h.drawWait(part)) }
+
+func (h *simHost) drawWait(part int) time.Duration {
 	w, f := h.w, &h.w.features
 	switch {
 	case part >= partsPerShard*w.full.shards:

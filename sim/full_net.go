@@ -29,6 +29,7 @@ type wires struct {
 	// held are the frames that wait at a link that is cut, where the connection
 	// outlives the cut: TCP sends them again when the way is free.
 	held [replicasMax][replicasMax][]int32
+	slow [replicasMax][replicasMax]bool
 }
 
 // frame is a frame under way.
@@ -105,7 +106,7 @@ func (n *wires) send(from, to int, b []byte, bulk bool) {
 	if chaos && n.rng.permille(f.slowPermille) {
 		d = n.rng.between(f.delayMax, f.slowMax)
 	}
-	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), bulk: bulk, life: n.lives[from][to]}), d)
+	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), bulk: bulk, life: n.lives[from][to]}), n.slowed(from, to, d))
 }
 
 func (n *wires) dispatch(from, to int, ref int32, d time.Duration) {

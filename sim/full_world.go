@@ -61,6 +61,7 @@ type fullFeatures struct {
 	lateWord  bool
 	snapshots snapshotFeatures
 	damage    damageFeatures
+	slow      slowFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -105,6 +106,7 @@ func drawFull(seed uint64) fullFeatures {
 	}
 	f.diskFull = s.permille(150)
 	f.snapshots = drawSnapshots(seed)
+	f.slow = drawSlow(seed)
 	own := fork(seed, 41)
 	f.lateWord = own.permille(500)
 	return f
@@ -184,6 +186,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		w.queue.push(occurrence{at: smr.Instant(w.nemesis.between(0, f.delayMax)), what: whatRestart, who: uint8(i)})
 	}
 	w.drawAtlas()
+	w.drawSlowOnes()
 	for i := range f.clients {
 		w.clients = append(w.clients, &fullClient{client: *newClient(seed, i, f.electionTimeout)})
 		w.queue.push(occurrence{at: smr.Instant(f.electionTimeout), what: whatClient, ref: int32(i)})
