@@ -15,7 +15,12 @@ type fullClient struct {
 	// asked is when the call went to a host, in which life, so that a host that
 	// forgets a request is found out.
 	life uint32
+	// tries is how often the call was refused and asked again.
+	tries int
 }
+
+// triesMax bounds how often a client asks for the same command.
+const triesMax = 5
 
 func (w *fullWorld) clientActs(o *occurrence) {
 	c := w.clients[o.ref]
@@ -26,7 +31,11 @@ func (w *fullWorld) clientActs(o *occurrence) {
 		w.forget(c)
 		return
 	}
-	if c.call.stage != stageIdle || w.phase >= phaseQuiet {
+	if c.call.stage == stageWaiting {
+		return
+	}
+	if w.phase >= phaseQuiet {
+		w.giveUpAsking(c)
 		return
 	}
 	w.readsLocally()
@@ -55,18 +64,15 @@ func (w *fullWorld) ask(c *fullClient) {
 	}
 	c.serial++
 	c.life = h.life
-	c.group = w.groups[c.rng.n(len(w.groups))]
-	st := h.at[c.group.id-1]
-	c.call = call{
-		stage: stageWaiting, write: !c.rng.permille(c.readPermille), key: byte(c.rng.n(f.keys)), count: 1,
-		begin: c.group.history.tick(), floor: c.group.floor, deadline: h.local().Add(c.rng.between(c.patience/2, c.patience)),
+	if c.call.stage == stageIdle {
+		w.beginCall(c)
 	}
+	c.call.stage, c.call.deadline = stageWaiting, h.local().Add(c.rng.between(c.patience/2, c.patience))
+	st := h.at[c.group.id-1]
 	serial := c.serial
 	var err error
 	if c.call.write {
-		w.commandIDs++
-		id := w.commandIDs
-		c.call.id = id
+		id := c.call.id
 		err = st.handle.Submit(w.command(id, c.call.key), c.call.deadline, func(r smr.Result, err error) { w.written(c, h, st, serial, id, r, err) })
 	} else {
 		err = st.handle.SubmitBarrier(c.call.deadline, func(r smr.Result, err error) { w.barrier(c, h, st, serial, r, err) })
@@ -75,11 +81,12 @@ func (w *fullWorld) ask(c *fullClient) {
 		if !errors.Is(err, host.ErrBusy) && !errors.Is(err, host.ErrLogFailed) {
 			w.fail(Contract, ids(h.id), "refuses a request: %v", err)
 		}
-		if c.call.write {
-			c.group.refused = append(c.group.refused, c.call.id)
-		}
 		w.marks.hit(MarkBusy)
-		w.ended(c)
+		if c.call.write {
+			w.refusedWrite(c, h)
+		} else {
+			w.ended(c)
+		}
 		return
 	}
 	// The host answers by the deadline on its own clock, give or take its turns;
@@ -89,6 +96,51 @@ func (w *fullWorld) ask(c *fullClient) {
 		slack += 6 * w.slowMost()
 	}
 	w.wake(c, slack, whatDeadline)
+}
+
+// beginCall draws what a client asks for next.
+func (w *fullWorld) beginCall(c *fullClient) {
+	c.group, c.tries = w.groups[c.rng.n(len(w.groups))], 0
+	c.call = call{
+		write: !c.rng.permille(c.readPermille), key: byte(c.rng.n(w.features.keys)), count: 1,
+		begin: c.group.history.tick(), floor: c.group.floor,
+	}
+	if c.call.write {
+		w.commandIDs++
+		c.call.id = w.commandIDs
+	}
+}
+
+// refusedWrite is a host's word that a write is not done and never will be. Most
+// clients believe it and ask again for the same command, here or elsewhere: if it
+// was done after all, it is done twice.
+func (w *fullWorld) refusedWrite(c *fullClient, h *simHost) {
+	g := c.group
+	if at := g.place(c.call.id); at != 0 {
+		w.fail(WrongAnswer, ids(h.id), "group %d: a client was told that command %d is not done; it took effect at %d", g.id, c.call.id, at)
+	}
+	if w.byHand || c.tries >= triesMax || !w.faultR.permille(700) {
+		g.refused = append(g.refused, c.call.id)
+		w.ended(c)
+		return
+	}
+	w.marks.hit(MarkRetried)
+	c.tries++
+	c.serial++
+	c.call.stage = stageAsking
+	if w.faultR.flip() {
+		c.target = w.faultR.n(len(w.hosts))
+	}
+	w.wake(c, w.faultR.between(w.features.delayMin, w.features.thinkMax), whatClient)
+}
+
+// giveUpAsking ends a call that was refused and is not asked again.
+func (w *fullWorld) giveUpAsking(c *fullClient) {
+	if c.call.stage == stageAsking {
+		c.group.refused = append(c.group.refused, c.call.id)
+		c.call.stage = stageIdle
+		c.serial++
+	}
 }
 
 func (w *fullWorld) command(id uint64, key byte) []byte {
@@ -105,9 +157,6 @@ func (w *fullWorld) written(c *fullClient, h *simHost, st *seat, serial uint32, 
 		return // it died in this turn
 	}
 	g := st.group
-	if err != nil && host.Retryable(err) {
-		g.refused = append(g.refused, id)
-	}
 	if err == nil {
 		at := g.place(id)
 		if at == 0 || !w.full.pebble && r.Value != at {
@@ -118,6 +167,8 @@ func (w *fullWorld) written(c *fullClient, h *simHost, st *seat, serial uint32, 
 	if c.serial != serial || c.call.stage != stageWaiting {
 		if err == nil {
 			g.known(g.place(id)) // nobody listens any more, but it was said
+		} else if host.Retryable(err) {
+			g.refused = append(g.refused, id)
 		}
 		return
 	}
@@ -139,6 +190,9 @@ func (w *fullWorld) written(c *fullClient, h *simHost, st *seat, serial uint32, 
 		}
 	case host.Retryable(err):
 		w.marks.hit(MarkWriteReplaced)
+		w.trace(Event{Kind: EventAnswer, Replica: h.id, Count: uint64(c.number), Index: g.floor, Text: errorText(err)})
+		w.refusedWrite(c, h)
+		return
 	default:
 		w.marks.hit(MarkUnknown)
 		g.history.ops = append(g.history.ops, op)

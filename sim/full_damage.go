@@ -63,7 +63,7 @@ type damageFeatures struct {
 }
 
 func drawDamage(seed uint64, beyond bool) (f damageFeatures) {
-	s := fork(seed, 21)
+	s := fork(seed, 25)
 	if !s.permille(200) && !beyond {
 		return f
 	}
