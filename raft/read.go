@@ -57,7 +57,7 @@ func (r *Raft) ReadIndex(now smr.Instant, t uint64) error {
 // its current term committed, it waits until it has done so."
 func (r *Raft) startReads() bool {
 	q := &r.reads
-	if q.started == len(q.tickets) || r.hard.Commit < r.lead.termStart {
+	if q.started == len(q.tickets) || r.hard.Commit < r.lead.termStart && !r.off.has(offOwnTermRead) {
 		return false
 	}
 	q.round++

@@ -41,6 +41,7 @@ const (
 	offOwnTermConfig
 	offElectionCatchUp
 	offLeaderHeard
+	offOwnTermRead
 )
 
 // Switch is a protection that Without can switch off.
@@ -68,6 +69,7 @@ var switchTable = [...]Switch{
 	{"own-term-config", "a leader changes the membership only after it has committed an entry of its own term"},
 	{"election-catch-up", "a candidate whose log is behind fetches what it lacks from a voter that refuses it"},
 	{"leader-heard", "a voter that hears a leader ignores requests for votes (thesis §4.2.3)"},
+	{"own-term-read", "a new leader answers no read before it has committed an entry of its own term (thesis §6.4)"},
 }
 
 // Switches returns the protections that Without knows.
