@@ -2,8 +2,11 @@ package lab
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/quorate/quorate/sim"
 )
 
 // Every arm of every scenario shows what its file expects: as shipped the
@@ -32,6 +35,32 @@ func TestScenarios(t *testing.T) {
 					t.Errorf("%s %s: not observed: %s\nviolation: %v", s.Name, a.Title(), strings.Join(res.Missing, "; "), res.Violation)
 				}
 			})
+		}
+	}
+}
+
+// What a host's protection is there for, a scenario shows by the arm without it.
+func TestProtectionsOfHostsHaveArms(t *testing.T) {
+	// Seeds show it alone (sim: TestSwitches): what it protects from takes long.
+	bySeeds := []string{"pulse"}
+	all, err := LoadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	arms := map[string]bool{}
+	for _, s := range all {
+		for i := range s.Arms {
+			for _, name := range s.Arms[i].Without {
+				arms[name] = true
+			}
+		}
+	}
+	if len(sim.HostProtections()) < 8 {
+		t.Errorf("only %v are protections of hosts", sim.HostProtections())
+	}
+	for _, p := range sim.HostProtections() {
+		if !arms[p.Name] && !slices.Contains(bySeeds, p.Name) {
+			t.Errorf("no scenario has an arm without %s", p.Name)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -191,42 +193,58 @@ func TestFixedTimeoutsSplitVotesForEver(t *testing.T) {
 	}
 }
 
-// Every protection that can be switched off is shown to be needed, and here is
-// where.
+// Every protection that can be switched off is shown to be needed: by seeds, by a
+// test here, or elsewhere.
 func TestEveryProtectionIsShown(t *testing.T) {
-	const seeds = "TestSwitches"
-	shown := map[string]string{
-		"vote-persistence":  seeds,
-		"sync":              seeds,
-		"own-term-commit":   seeds,
-		"read-quorum":       seeds,
-		"apply-wait":        seeds,
-		"own-term-read":     seeds,
-		"fence-term":        seeds,
-		"check-quorum":      seeds + ", TestLiveness",
-		"election-catch-up": seeds + ", TestLiveness",
-		"durable-image":     seeds + ", lab: compaction",
-		"image-sync":        seeds + ", lab: snapshot-transfer",
-		"image-marker":      "lab: snapshot-order",
-		"pulse":             seeds,
-		"disk-watch":        "lab: disk-stall",
-		"pre-vote":          "TestPreVoteKeepsAHealthyLeader",
-		"leader-heard":      "TestVotersThatHearALeaderIgnoreVotes",
-		"randomisation":     "TestFixedTimeoutsSplitVotesForEver",
-		"conflict-hint":     "TestFiguresSideBySide",
-		"batching":          "TestFiguresSideBySide",
-		"pipelining":        "TestFiguresSideBySide",
-		"parallel-write":    "TestFiguresSideBySide",
-		"joint":             "raft: TestRandomFindsWhatProtectionsPrevent",
+	shown := map[string]func(*testing.T){ // named so that they exist
+		"pre-vote":       TestPreVoteKeepsAHealthyLeader,
+		"leader-heard":   TestVotersThatHearALeaderIgnoreVotes,
+		"randomisation":  TestFixedTimeoutsSplitVotesForEver,
+		"conflict-hint":  TestFiguresSideBySide,
+		"batching":       TestFiguresSideBySide,
+		"pipelining":     TestFiguresSideBySide,
+		"parallel-write": TestFiguresSideBySide,
+	}
+	elsewhere := map[string]string{
+		"joint": "raft: TestRandomFindsWhatProtectionsPrevent",
 		// It has no effect of its own while joint is on: see raft's switchTable.
 		"own-term-config": "raft: TestChangesWaitForAnEntryOfTheOwnTerm",
+		"image-marker":    "lab: TestProtectionsOfHostsHaveArms",
+		"disk-watch":      "lab: TestProtectionsOfHostsHaveArms",
 		// Without it a forwarded command that a leader change has swallowed ends as
 		// "outcome unknown", which is no violation.
-		"fence": "lab: forwarding-retry",
+		"fence": "lab: TestProtectionsOfHostsHaveArms",
+	}
+	for _, c := range switchCases {
+		shown[c.without] = TestSwitches
 	}
 	for _, p := range Protections() {
-		if strings.TrimSpace(shown[p.Name]) == "" {
+		where, ok := elsewhere[p.Name]
+		if shown[p.Name] == nil && !ok {
 			t.Errorf("nothing shows what %s is for", p.Name)
 		}
+		if ok && !declared(t, where) {
+			t.Errorf("%s is shown by %s, which there is not", p.Name, where)
+		}
 	}
+}
+
+// declared reports whether another package has a test of that name.
+func declared(t *testing.T, where string) bool {
+	t.Helper()
+	folder, name, _ := strings.Cut(where, ": ")
+	files, err := filepath.Glob(filepath.Join("..", folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "\nfunc "+name+"(t *testing.T) {") {
+			return true
+		}
+	}
+	return false
 }

@@ -202,7 +202,7 @@ func (w *fullWorld) checkApply(h *simHost, g *simGroup, e *smr.Entry) {
 
 // checkReturn: a host comes back with what was on its disk.
 func (w *fullWorld) checkReturn(h *simHost) {
-	if h.ghost.deceived || h.dead {
+	if h.afflicted() || h.dead {
 		return
 	}
 	for i, st := range h.at {

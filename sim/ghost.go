@@ -14,7 +14,8 @@ import (
 // ghost is what one host has on its disk, synced, in true time. The world reads
 // it off the writes and syncs of the log's files as they pass, in the format that
 // package wal documents and with a decoder of its own. It outlives the host's
-// lives: a host that comes back must hold what its ghost holds.
+// lives: a host that comes back must hold what its ghost holds, unless its disk has
+// lied about what it did (damage).
 //
 // Invariants: (1) a batch enters when the sync after its write has succeeded, in
 // the order of the sequence numbers without a gap. (2) What has entered only
@@ -23,9 +24,6 @@ type ghost struct {
 	h      *simHost
 	shards []ghostShard
 	logs   []ghostLog // by group
-	// deceived says that the disk has lied to the host about what it did, so that
-	// it may hold less than the ghost.
-	deceived bool
 }
 
 // ghostShard is the newest batch that is synced.
@@ -172,7 +170,7 @@ func (g *ghost) batch(s *ghostShard, b []byte) {
 	switch {
 	case sequence == s.sequence && sum == s.sum:
 		return
-	case sequence != s.sequence+1 && !g.deceived:
+	case sequence != s.sequence+1 && !g.h.afflicted():
 		g.fail("batch %d is written after %d was synced", sequence, s.sequence)
 		return
 	}

@@ -6,6 +6,60 @@ import (
 	"testing"
 )
 
+// switchCases are the protections whose absence the seeds find.
+var switchCases = []struct {
+	name    string
+	mode    Mode
+	without string
+	skip    []Class
+	classes []Class
+	seeds   int
+}{
+	// Raft §5.1: "a server responds to RPCs only after updating stable
+	// storage" (Figure 2).
+	{"vote/cause", Core, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 20},
+	{"vote/effect", Core, "vote-persistence", []Class{Unpersisted, Monotonic}, []Class{ElectionSafety, LeaderAppendOnly, LogMatching}, 1000},
+	{"sync/cause", Core, "sync", nil, []Class{Unpersisted, CommitQuorum}, 20},
+	{"sync/effect", Core, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, StateMachineSafety, LostWrite, Linearizability, ElectionSafety}, 500},
+	{"sync/hosts/cause", Full, "sync", nil, []Class{Unpersisted, CommitQuorum}, 5},
+	{"vote/hosts", Full, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 100},
+	{"sync/hosts", Full, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, LogMatching, StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
+	// Raft §5.4.2: "Raft never commits log entries from previous terms by
+	// counting replicas."
+	{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
+	// Thesis §6.4: "the leader needs to make sure it hasn't been superseded by
+	// a newer leader of which it is unaware."
+	{"read-quorum", Core, "read-quorum", nil, []Class{Linearizability}, 1000},
+	{"read-quorum/hosts", Full, "read-quorum", nil, []Class{Linearizability}, 500},
+	// Thesis §6.4: "If the leader has not yet marked an entry from its current term
+	// committed, it waits until it has done so."
+	{"own-term-read", Core, "own-term-read", nil, []Class{Linearizability}, 100},
+	{"own-term-read/hosts", Full, "own-term-read", nil, []Class{Linearizability}, 200},
+	// Thesis §6.4: "The leader waits for its state machine to advance at least
+	// as far as readIndex".
+	{"apply-wait", Full, "apply-wait", nil, []Class{Linearizability}, 100},
+	// A proposal that is forwarded into one term and proposed again in another
+	// must not be taken twice.
+	{"fence-term", Full, "fence-term", nil, []Class{ExactlyOnce}, 1000},
+	// Thesis §6.2: "a leader … will step down if an election timeout elapses
+	// without a successful round of heartbeats to a majority".
+	{"check-quorum", Core, "check-quorum", nil, []Class{Liveness}, 300},
+	// Raft §7: "once a server completes writing a snapshot, it may delete all
+	// log entries up through the last included index".
+	{"durable-image", Full, "durable-image", nil, []Class{Contract}, 200},
+	// "Written aside, synced, renamed": a crash leaves the old one or the new
+	// one, never half of one.
+	{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
+	// Ng et al. 2023, §2: the constrained election. A core that is healed as a
+	// star has no leader while its middle has an old log.
+	{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
+	{"election-catch-up/hosts", Full, "election-catch-up", nil, []Class{Liveness}, 200},
+	// A group that rests while nobody vouches for its leader's host never finds
+	// out that it died.
+	{"pulse", Core, "pulse", nil, []Class{Liveness}, 100},
+	{"pulse/hosts", Full, "pulse", nil, []Class{Liveness}, 100},
+}
+
 // Each protection that is switched off must be missed: within so many seeds the
 // checkers report a violation, and of one of the classes that the protection is
 // there to prevent. A protection whose absence nothing notices is not tested.
@@ -17,58 +71,7 @@ import (
 // a figure or a directed test (figures_test.go), and no violation. The list of all
 // is TestEveryProtectionIsShown.
 func TestSwitches(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		mode    Mode
-		without string
-		skip    []Class
-		classes []Class
-		seeds   int
-	}{
-		// Raft §5.1: "a server responds to RPCs only after updating stable
-		// storage" (Figure 2).
-		{"vote/cause", Core, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 20},
-		{"vote/effect", Core, "vote-persistence", []Class{Unpersisted, Monotonic}, []Class{ElectionSafety, LeaderAppendOnly, LogMatching}, 1000},
-		{"sync/cause", Core, "sync", nil, []Class{Unpersisted, CommitQuorum}, 20},
-		{"sync/effect", Core, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, StateMachineSafety, LostWrite, Linearizability, ElectionSafety}, 500},
-		{"sync/hosts/cause", Full, "sync", nil, []Class{Unpersisted, CommitQuorum}, 5},
-		{"vote/hosts", Full, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 100},
-		{"sync/hosts", Full, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, LogMatching, StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
-		// Raft §5.4.2: "Raft never commits log entries from previous terms by
-		// counting replicas."
-		{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
-		// Thesis §6.4: "the leader needs to make sure it hasn't been superseded by
-		// a newer leader of which it is unaware."
-		{"read-quorum", Core, "read-quorum", nil, []Class{Linearizability}, 1000},
-		{"read-quorum/hosts", Full, "read-quorum", nil, []Class{Linearizability}, 500},
-		// Thesis §6.4: "If the leader has not yet marked an entry from its current term
-		// committed, it waits until it has done so."
-		{"own-term-read", Core, "own-term-read", nil, []Class{Linearizability}, 100},
-		{"own-term-read/hosts", Full, "own-term-read", nil, []Class{Linearizability}, 100},
-		// Thesis §6.4: "The leader waits for its state machine to advance at least
-		// as far as readIndex".
-		{"apply-wait", Full, "apply-wait", nil, []Class{Linearizability}, 100},
-		// A proposal that is forwarded into one term and proposed again in another
-		// must not be taken twice.
-		{"fence-term", Full, "fence-term", nil, []Class{ExactlyOnce}, 1500},
-		// Thesis §6.2: "a leader … will step down if an election timeout elapses
-		// without a successful round of heartbeats to a majority".
-		{"check-quorum", Core, "check-quorum", nil, []Class{Liveness}, 300},
-		// Raft §7: "once a server completes writing a snapshot, it may delete all
-		// log entries up through the last included index".
-		{"durable-image", Full, "durable-image", nil, []Class{Contract}, 200},
-		// "Written aside, synced, renamed": a crash leaves the old one or the new
-		// one, never half of one.
-		{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
-		// Ng et al. 2023, §2: the constrained election. A core that is healed as a
-		// star has no leader while its middle has an old log.
-		{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
-		{"election-catch-up/hosts", Full, "election-catch-up", nil, []Class{Liveness}, 200},
-		// A group that rests while nobody vouches for its leader's host never finds
-		// out that it died.
-		{"pulse", Core, "pulse", nil, []Class{Liveness}, 100},
-		{"pulse/hosts", Full, "pulse", nil, []Class{Liveness}, 100},
-	} {
+	for _, c := range switchCases {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && c.seeds > 200 {
 				t.Skip("takes long")

@@ -22,6 +22,9 @@ var hostSwitches = []raft.Switch{
 	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
+// HostProtections lists those of Protections that a host has beside its cores.
+func HostProtections() []raft.Switch { return slices.Clone(hostSwitches) }
+
 // Protections lists what Options.Without can switch off.
 func Protections() []raft.Switch {
 	return append(slices.Clone(hostSwitches), raft.Switches()...)

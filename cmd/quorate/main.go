@@ -13,8 +13,8 @@
 //
 // Exit codes:
 //
-//	0  done, or ended by SIGINT or SIGTERM
-//	1  failed while running; check: damage was found
+//	0  done; serve and dev: or ended by SIGINT or SIGTERM
+//	1  failed while running, or interrupted; check: damage was found
 //	2  wrong flags, settings or arguments: nothing was started
 //	3  could not start: the data directory or an address cannot be used
 //
