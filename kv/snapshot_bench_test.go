@@ -60,6 +60,7 @@ func TestViewUnderLoad(t *testing.T) {
 		t.Logf("%-22s %7.0f entries/s; Apply of 64: p50 %v p99 %v max %v; heap %d MiB", name,
 			float64(index-before)/time.Since(begun).Seconds(), took[len(took)/2], took[len(took)*99/100], took[len(took)-1], peak>>20)
 	}
+	stopTheWorld(t, s)
 	for range 2 {
 		end := time.Now().Add(3 * time.Second)
 		run("without a view", func() bool { return time.Now().After(end) })
@@ -79,6 +80,30 @@ func TestViewUnderLoad(t *testing.T) {
 		t.Logf("the view was made in %v; %d MiB read in %v", made, read>>20, time.Since(begun).Round(time.Millisecond))
 		view.Close()
 	}
+}
+
+// stopTheWorld measures the pause of the naive design, in which nothing is applied
+// while the state is written.
+func stopTheWorld(t *testing.T, s *Store) {
+	begun := time.Now()
+	view, err := s.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(t.TempDir() + "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := io.Copy(f, struct{ io.Reader }{view})
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("stopping the world: %d MiB written and synced in %v", written>>20, time.Since(begun).Round(time.Millisecond))
+	f.Close()
+	view.Close()
 }
 
 var state1k = make([]byte, 1000)
