@@ -106,6 +106,11 @@ type Report struct {
 	Marks      Marks
 	// Without is what was switched off.
 	Without []string
+	// Coverage is what the seeds that ended well have aimed at and hit. Empty if
+	// the options bend what they draw.
+	Coverage []Coverage
+	// Interrupted says that the run was ended before it was done.
+	Interrupted bool
 
 	recoveries []float64
 }
@@ -171,6 +176,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	group.Wait()
 	r.report.Elapsed = time.Since(r.began)
+	r.report.Interrupted = ctx.Err() != nil && !r.stop.Load() &&
+		(o.Seeds == 0 || r.report.Seeds < o.Seeds) && (o.For == 0 || r.report.Elapsed < o.For)
 	slices.SortFunc(r.report.Failures, func(a, b Result) int { return int(int64(a.Seed - b.Seed)) })
 	return r.report, r.err
 }
@@ -196,12 +203,17 @@ func (r *runner) work(ctx context.Context) {
 		if r.options.Seeds > 0 && n >= uint64(r.options.Seeds) {
 			return
 		}
-		res, err := RunSeed(r.options.SeedBase+n, r.options)
-		r.take(&res, err)
+		seed := r.options.SeedBase + n
+		res, err := RunSeed(seed, r.options)
+		var features []string
+		if err == nil && r.options.asked() {
+			features, _, _, err = drawn(seed, &r.options)
+		}
+		r.take(&res, features, err)
 	}
 }
 
-func (r *runner) take(res *Result, err error) {
+func (r *runner) take(res *Result, features []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -221,6 +233,9 @@ func (r *runner) take(res *Result, err error) {
 	}
 	t.Digest += mix64(res.Digest ^ mix64(res.Seed))
 	if res.Violation == nil {
+		if r.options.asked() {
+			t.cover(features, &res.Marks)
+		}
 		return
 	}
 	t.Failures = append(t.Failures, *res)
