@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,9 @@ type Options struct {
 	Workers int
 	// Tracer is told everything that happens. Only for a single seed.
 	Tracer Tracer
+	// Program is how Replay and ShrinkCommand call the command. Default: from the
+	// sources.
+	Program string
 	// Progress, if not nil, gets a line for each failing seed as it fails.
 	Progress io.Writer
 }
@@ -128,6 +132,11 @@ func (r *Report) Recovery() (median, worst float64) {
 
 // RunSeed runs one seed.
 func RunSeed(seed uint64, o Options) (Result, error) {
+	for _, c := range o.Skip {
+		if !slices.Contains(Classes(), c) {
+			return Result{}, fmt.Errorf("%w: no class of violations is called %q; there are %v", ErrOptions, c, Classes())
+		}
+	}
 	switch o.Mode {
 	case Core:
 		return runCore(seed, &o)
@@ -240,7 +249,7 @@ func (r *runner) take(res *Result, features []string, err error) {
 	}
 	t.Failures = append(t.Failures, *res)
 	if r.options.Progress != nil {
-		fmt.Fprintf(r.options.Progress, "seed %d: %v\n  replay: %s\n", res.Seed, res.Violation, r.options.Replay(res.Seed))
+		fmt.Fprintf(r.options.Progress, "seed %d: %v\n  replay: %s\n  shrink: %s\n", res.Seed, res.Violation, r.options.Replay(res.Seed), r.options.ShrinkCommand(res.Seed))
 	}
 	if r.options.FailuresMax > 0 && len(t.Failures) >= r.options.FailuresMax {
 		r.stop.Store(true)
@@ -248,8 +257,14 @@ func (r *runner) take(res *Result, features []string, err error) {
 }
 
 // Replay is the command that runs a seed again, with its trace.
-func (o *Options) Replay(seed uint64) string {
-	s := fmt.Sprintf("go run ./cmd/quorate sim --seed %d --verbose", seed)
+func (o *Options) Replay(seed uint64) string { return o.command(seed, "--verbose") }
+
+// ShrinkCommand is the command that leaves out of a failing seed what it does not
+// need to fail.
+func (o *Options) ShrinkCommand(seed uint64) string { return o.command(seed, "--shrink") }
+
+func (o *Options) command(seed uint64, how string) string {
+	s := fmt.Sprintf("%s sim --seed %d %s", cmp.Or(o.Program, "go run ./cmd/quorate"), seed, how)
 	if o.Mode == Core {
 		s += " --core"
 	}
