@@ -36,7 +36,13 @@ func (g *group) imageOffered(now smr.Instant, from smr.ReplicaID, o *wire.Snapsh
 	}
 	file := snapshot.File{Index: o.Index, ID: o.ID}
 	if in := im.in; in != nil {
-		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && now.Sub(in.moved) < g.patience())
+		wait := g.patience()
+		if o.Source != in.source {
+			// Another host would send at once: what is heard of this one may be all
+			// that it can do.
+			wait = patience * max(g.shard.cfg.ElectionTimeout, im.pace)
+		}
+		useful := in.file.Index >= o.LogStart && (!in.scanned || in.have > 0 && now.Sub(in.moved) < wait)
 		if in.file == file || in.whole || useful {
 			// What comes in will do: the log follows it, wherever it comes from.
 			g.tellLeader(wire.SnapshotRunning, in.file.Index, in.have)

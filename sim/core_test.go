@@ -76,6 +76,9 @@ func runSeeds(t *testing.T, mode Mode, n int, wanted []Mark) {
 	if missed := r.Marks.Missed(wanted...); len(missed) > 0 {
 		t.Errorf("%d seeds never reached %v", n, missed)
 	}
+	for _, c := range r.Missed() {
+		t.Errorf("%v: never in %d seeds that aimed at it", &c, c.Drawn)
+	}
 }
 
 // The chaos that both worlds must reach.

@@ -16,6 +16,9 @@ func TestSeedsThatOnceFailed(t *testing.T) {
 		{Full, 72, "wal: TestFailureAfterTheBatch"},
 		{Full, 50181, "wal: TestFailureAfterTheBatch"},
 		{Full, 51277, "wal: TestFailureAfterTheBatch"},
+		// A receiver waited for a host that it heard and that did not hear it, while
+		// the leader offered another host's snapshot: no quorum for long.
+		{Full, 60152, "host: imageOffered"},
 	} {
 		r, err := RunSeed(c.seed, Options{Mode: c.mode})
 		if err != nil {

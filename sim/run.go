@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,9 @@ type Options struct {
 	Workers int
 	// Tracer is told everything that happens. Only for a single seed.
 	Tracer Tracer
+	// Program is how Replay and ShrinkCommand call the command. Default: from the
+	// sources.
+	Program string
 	// Progress, if not nil, gets a line for each failing seed as it fails.
 	Progress io.Writer
 }
@@ -106,6 +110,11 @@ type Report struct {
 	Marks      Marks
 	// Without is what was switched off.
 	Without []string
+	// Coverage is what the seeds that ended well have aimed at and hit. Empty if
+	// the options bend what they draw.
+	Coverage []Coverage
+	// Interrupted says that the run was ended before it was done.
+	Interrupted bool
 
 	recoveries []float64
 }
@@ -123,6 +132,11 @@ func (r *Report) Recovery() (median, worst float64) {
 
 // RunSeed runs one seed.
 func RunSeed(seed uint64, o Options) (Result, error) {
+	for _, c := range o.Skip {
+		if !slices.Contains(Classes(), c) {
+			return Result{}, fmt.Errorf("%w: no class of violations is called %q; there are %v", ErrOptions, c, Classes())
+		}
+	}
 	switch o.Mode {
 	case Core:
 		return runCore(seed, &o)
@@ -171,6 +185,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	group.Wait()
 	r.report.Elapsed = time.Since(r.began)
+	r.report.Interrupted = ctx.Err() != nil && !r.stop.Load() &&
+		(o.Seeds == 0 || r.report.Seeds < o.Seeds) && (o.For == 0 || r.report.Elapsed < o.For)
 	slices.SortFunc(r.report.Failures, func(a, b Result) int { return int(int64(a.Seed - b.Seed)) })
 	return r.report, r.err
 }
@@ -196,12 +212,17 @@ func (r *runner) work(ctx context.Context) {
 		if r.options.Seeds > 0 && n >= uint64(r.options.Seeds) {
 			return
 		}
-		res, err := RunSeed(r.options.SeedBase+n, r.options)
-		r.take(&res, err)
+		seed := r.options.SeedBase + n
+		res, err := RunSeed(seed, r.options)
+		var features []string
+		if err == nil && r.options.asked() {
+			features, _, _, err = drawn(seed, &r.options)
+		}
+		r.take(&res, features, err)
 	}
 }
 
-func (r *runner) take(res *Result, err error) {
+func (r *runner) take(res *Result, features []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -221,11 +242,14 @@ func (r *runner) take(res *Result, err error) {
 	}
 	t.Digest += mix64(res.Digest ^ mix64(res.Seed))
 	if res.Violation == nil {
+		if r.options.asked() {
+			t.cover(features, &res.Marks)
+		}
 		return
 	}
 	t.Failures = append(t.Failures, *res)
 	if r.options.Progress != nil {
-		fmt.Fprintf(r.options.Progress, "seed %d: %v\n  replay: %s\n", res.Seed, res.Violation, r.options.Replay(res.Seed))
+		fmt.Fprintf(r.options.Progress, "seed %d: %v\n  replay: %s\n  shrink: %s\n", res.Seed, res.Violation, r.options.Replay(res.Seed), r.options.ShrinkCommand(res.Seed))
 	}
 	if r.options.FailuresMax > 0 && len(t.Failures) >= r.options.FailuresMax {
 		r.stop.Store(true)
@@ -233,8 +257,14 @@ func (r *runner) take(res *Result, err error) {
 }
 
 // Replay is the command that runs a seed again, with its trace.
-func (o *Options) Replay(seed uint64) string {
-	s := fmt.Sprintf("go run ./cmd/quorate sim --seed %d --verbose", seed)
+func (o *Options) Replay(seed uint64) string { return o.command(seed, "--verbose") }
+
+// ShrinkCommand is the command that leaves out of a failing seed what it does not
+// need to fail.
+func (o *Options) ShrinkCommand(seed uint64) string { return o.command(seed, "--shrink") }
+
+func (o *Options) command(seed uint64, how string) string {
+	s := fmt.Sprintf("%s sim --seed %d %s", cmp.Or(o.Program, "go run ./cmd/quorate"), seed, how)
 	if o.Mode == Core {
 		s += " --core"
 	}

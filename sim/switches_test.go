@@ -103,6 +103,7 @@ func TestOptions(t *testing.T) {
 		"unknown protection":     {Seeds: 1, Without: []string{"gravity"}},
 		"protection of the host": {Seeds: 1, Mode: Core, Without: []string{"fence"}},
 		"trace of many":          {Seeds: 2, Tracer: Printer{}},
+		"unknown class":          {Seeds: 1, Skip: []Class{"nonsense"}},
 		"unknown mode":           {Seeds: 1, Mode: 9},
 	} {
 		if _, err := Run(context.Background(), o); err == nil {

@@ -57,6 +57,14 @@ const (
 	Contract Class = "contract"
 )
 
+// Classes lists all classes.
+func Classes() []Class {
+	return []Class{
+		ElectionSafety, LeaderAppendOnly, LogMatching, LeaderCompleteness, StateMachineSafety, Monotonic, CommitQuorum,
+		Unpersisted, Watermarks, Linearizability, LostWrite, ExactlyOnce, WrongAnswer, Liveness, NoProgress, Invariant, Contract,
+	}
+}
+
 // Violation is the first thing that a run's checkers found.
 type Violation struct {
 	Class    Class

@@ -27,6 +27,9 @@ last column must pass the gates.
 Exit codes: 0 every gate is passed, 1 one is not, 2 wrong flags.`,
 		Args: usageErrors(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Seeds <= 0 || o.Graphs <= 0 {
+				return &exitError{exitUsage, fmt.Errorf("--seeds %d --graphs %d: both are to be above zero", o.Seeds, o.Graphs)}
+			}
 			t, err := sim.MeasureLiveness(cmd.Context(), o)
 			if err != nil {
 				return err

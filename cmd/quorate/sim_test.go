@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,8 +34,13 @@ func TestSimShrink(t *testing.T) {
 	if code != exitFailed || found == nil {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	code, out = runSimCommand(t, "--core", "--seed", found[1], "--without", without, "--shrink")
-	replay := regexp.MustCompile(`replay: go run ./cmd/quorate sim (.*)`).FindStringSubmatch(out)
+	// The command that is printed shrinks it.
+	shrink := regexp.MustCompile(`shrink: .* sim (--seed.*)`).FindStringSubmatch(out)
+	if shrink == nil || !strings.Contains(shrink[1], "--shrink") {
+		t.Fatalf("no command to shrink with:\n%s", out)
+	}
+	code, out = runSimCommand(t, strings.Fields(shrink[1])...)
+	replay := regexp.MustCompile(`replay: .* sim (--seed.*)`).FindStringSubmatch(out)
 	if code != exitFailed || replay == nil || !strings.Contains(out, "violation  "+found[2]) {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
@@ -42,9 +48,20 @@ func TestSimShrink(t *testing.T) {
 	if code != exitFailed || !strings.Contains(out, ": "+found[2]+" at") {
 		t.Errorf("%s: exit code %d:\n%s", replay[1], code, out[max(0, len(out)-2000):])
 	}
-	for _, args := range [][]string{{"--shrink"}, {"--core", "--seed", "1", "--quiet", "--shrink"}, {"--core", "--seed", "1", "--only-features", "gravity"}} {
+	for _, args := range [][]string{{"--shrink"}, {"--core", "--seed", "1", "--quiet", "--shrink"}, {"--core", "--seed", "1", "--only-features", "gravity"}, {"--seed", "1", "--skip", "nonsense"}, {"liveness", "--seeds", "0"}, {"liveness", "--graphs", "0"}} {
 		if code, out := runSimCommand(t, args...); code != exitUsage {
 			t.Errorf("%v: exit code %d:\n%s", args, code, out)
 		}
+	}
+}
+
+// A run that is interrupted says so, and is no success.
+func TestSimInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"sim", "--seeds", "100000"}, &stdout, &stderr)
+	if code != exitFailed || !strings.Contains(stderr.String(), "interrupted after 0 seeds") {
+		t.Errorf("exit code %d:\n%s%s", code, &stdout, &stderr)
 	}
 }
