@@ -102,7 +102,7 @@ func TestFullSeeds(t *testing.T) {
 	runSeeds(t, Full, seeds(300), append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
 		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkStateFull, MarkOutsiderCrashes, MarkOutsiderPauses, MarkOutsiderFlaps, MarkOutsiderSyncsFail, MarkOutsiderFull, MarkOutsiderSlowDisk, MarkOutsiderDrifts,
-		MarkRetried, MarkSlowHost, MarkSlowLink, MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
+		MarkBusy, MarkLargeCommand, MarkBurst, MarkFrameDropped, MarkRetried, MarkSlowHost, MarkSlowLink, MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,
 		MarkWokenByClient, MarkWokenByForward, MarkWokenByMessage, MarkWokenByHost,
 		MarkTransferAsked, MarkTransferCutOff, MarkTransferred,
 	}, chaosMarks...))

@@ -70,6 +70,7 @@ func (w *fullWorld) ask(c *fullClient) {
 	c.call.stage, c.call.deadline = stageWaiting, h.local().Add(c.rng.between(c.patience/2, c.patience))
 	st := h.at[c.group.id-1]
 	serial := c.serial
+	w.burst(h, st)
 	var err error
 	if c.call.write {
 		id := c.call.id
@@ -78,10 +79,10 @@ func (w *fullWorld) ask(c *fullClient) {
 		err = st.handle.SubmitBarrier(c.call.deadline, func(r smr.Result, err error) { w.barrier(c, h, st, serial, r, err) })
 	}
 	if err != nil {
+		w.markBusy(err)
 		if !errors.Is(err, host.ErrBusy) && !errors.Is(err, host.ErrLogFailed) {
 			w.fail(Contract, ids(h.id), "refuses a request: %v", err)
 		}
-		w.marks.hit(MarkBusy)
 		if c.call.write {
 			w.refusedWrite(c, h)
 		} else {
@@ -92,6 +93,7 @@ func (w *fullWorld) ask(c *fullClient) {
 	// The host answers by the deadline on its own clock, give or take its turns;
 	// a client whose host has died stops waiting then too.
 	slack := w.features.electionTimeout + 2*c.patience + 4*f.turnDelayMax + 4*f.applyDelayMax + f.stallMax + w.timeouts(2*w.full.snapshots.applyStallTimeouts)
+	slack += w.loadTime()
 	if h.slow {
 		slack += 6 * w.slowMost()
 	}
@@ -148,7 +150,7 @@ func (w *fullWorld) command(id uint64, key byte) []byte {
 	if w.full.pebble {
 		return putCommand(id, key)
 	}
-	return appendCommand(nil, id, key, w.features.valueBytes)
+	return appendCommand(nil, id, key, w.valueSize())
 }
 
 // written is the answer to a write.
@@ -172,6 +174,7 @@ func (w *fullWorld) written(c *fullClient, h *simHost, st *seat, serial uint32, 
 		}
 		return
 	}
+	w.markBusy(err)
 	w.note(0xc2, uint64(c.number), id, uint64(len(g.acknowledged)))
 	op := operation{client: c.number, write: true, key: c.call.key, value: id, begin: c.call.begin, end: stillOpen}
 	switch {

@@ -143,12 +143,14 @@ const logDir = "wal"
 
 func (h *simHost) config() host.Config {
 	f := &h.w.features
-	return host.Config{
+	c := host.Config{
 		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: ghostFS{vfs.NewFault(h.mem, h, nil), h.ghost},
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
 		Snapshots: h.snapshots(), Raft: f.config(), NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
 	}
+	h.w.full.load.limit(&c)
+	return c
 }
 
 // restart opens the host on what its disk holds.
@@ -164,7 +166,7 @@ func (w *fullWorld) restart(h *simHost) {
 		h.clock.ppm = h.drift
 	}
 	h.pausedUntil, h.moved = 0, 0
-	h.due = make([]smr.Instant, 5*w.full.shards)
+	h.due = make([]smr.Instant, partsPerShard*w.full.shards+w.workers())
 	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {
 		h.due[i] = smr.Never
@@ -275,7 +277,7 @@ func (h *simHost) drawWait(part int) time.Duration {
 		return w.turnR.between(0, f.applyDelayMax) + w.applyStall()
 	case part%partsPerShard == 0:
 		return w.turnR.between(f.turnDelayMax/100, f.turnDelayMax)
-	case h.stalled():
+	case part%partsPerShard == 1 && h.stalled():
 		return w.diskR.between(f.electionTimeout/2, w.timeouts(3))
 	case w.phase == phaseChaos && w.diskR.permille(f.stallPermille):
 		w.marks.hit(MarkStall)
@@ -457,6 +459,7 @@ func (h *simHost) close() {
 	h.w.snapshotMarks(&s)
 	h.w.restMarks(h)
 	h.w.marks[MarkForwarded] += s.Forwarded
+	h.w.marks[MarkFrameDropped] += s.DroppedFrames
 	h.w.marks[MarkReproposed] += s.Reproposed
 	h.w.marks[MarkSegment] += uint64(s.Log.Recycled)
 	_ = h.rt.Close()

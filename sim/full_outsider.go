@@ -105,7 +105,8 @@ func (w *fullWorld) endTroubles() {
 	}
 }
 
-// stalled is how much longer than others an outsider's disk takes.
+// stalled says that syncs of the host take far too long. What is read is in memory
+// all the same.
 func (h *simHost) stalled() bool { return h.outsider == outsiderSlowDisk && h.w.phase >= phaseHealed }
 
 // leadsOutside: an outsider that is half alive may well lead, if the core follows.

@@ -33,6 +33,7 @@ type fullWorld struct {
 	diskR   source
 	fuseR   source
 	faultR  source
+	loadR   source
 	tellR   source
 	frames  frameReader
 	local   localReads
@@ -62,6 +63,7 @@ type fullFeatures struct {
 	snapshots snapshotFeatures
 	damage    damageFeatures
 	slow      slowFeatures
+	load      loadFeatures
 }
 
 // simGroup is a group of the cluster, with a ledger of its own.
@@ -107,6 +109,7 @@ func drawFull(seed uint64) fullFeatures {
 	f.diskFull = s.permille(150)
 	f.snapshots = drawSnapshots(seed)
 	f.slow = drawSlow(seed)
+	f.load = drawLoad(seed)
 	own := fork(seed, 41)
 	f.lateWord = own.permille(500)
 	return f
@@ -122,6 +125,12 @@ func (x *fullFeatures) fit(f *features) {
 		x.everyFault()
 	}
 	f.star = f.star && !x.snapshots.on
+	if x.pebble {
+		x.load.largePermille, x.load.burst = 0, 0 // its commands are others
+	}
+	if f.inflightMessages > 0 && f.appendEntriesMax+f.appendBytesMax > 0 {
+		x.load.burst = 0 // entries that go one by one pile up for longer than a run lasts
+	}
 	// What only the core world has.
 	f.lossPermille, f.dupPermille, f.syncCutPermille, f.keepPermille, f.batchMax = 0, 0, 0, 0, 1
 	if !x.snapshots.on {
@@ -137,7 +146,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), tellR: fork(seed, 40), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)

@@ -88,6 +88,9 @@ const (
 	MarkOutsiderFull
 	MarkOutsiderSlowDisk
 	MarkOutsiderDrifts
+	MarkLargeCommand
+	MarkBurst
+	MarkFrameDropped
 	MarkRetried
 	MarkSlowHost
 	MarkSlowLink
@@ -136,7 +139,7 @@ var markNames = [markCount]string{
 	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
 	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
 	"outsider-crashes", "outsider-pauses", "outsider-flaps", "outsider-syncs-fail", "outsider-full", "outsider-slow-disk", "outsider-drifts",
-	"retried", "slow-host", "slow-link", "bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
+	"large-command", "burst", "frame-dropped", "retried", "slow-host", "slow-link", "bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",

@@ -51,6 +51,11 @@ var knobs = func() []knob {
 		{"bit-flips", func(_ *features, x *fullFeatures) bool { return x.damage.flipPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.flipPermille = 0 }},
 		{"lost-writes", func(_ *features, x *fullFeatures) bool { return x.damage.lostPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.lostPermille = 0 }},
 		{"stray-writes", func(_ *features, x *fullFeatures) bool { return x.damage.strayPermille > 0 }, func(_ *features, x *fullFeatures) { x.damage.strayPermille = 0 }},
+		{"small-limits", func(_ *features, x *fullFeatures) bool { return x.load.requests > 0 }, func(_ *features, x *fullFeatures) {
+			x.load = loadFeatures{workers: x.load.workers, largePermille: x.load.largePermille, largeBytes: x.load.largeBytes, burstPermille: x.load.burstPermille, burst: x.load.burst}
+		}},
+		{"large-values", func(_ *features, x *fullFeatures) bool { return x.load.largePermille > 0 }, func(_ *features, x *fullFeatures) { x.load.largePermille = 0 }},
+		{"bursts", func(_ *features, x *fullFeatures) bool { return x.load.burst > 0 }, func(_ *features, x *fullFeatures) { x.load.burst = 0 }},
 		{"slow-host", func(_ *features, x *fullFeatures) bool { return x.slow.host > 0 }, func(_ *features, x *fullFeatures) { x.slow.host = 0 }},
 		{"slow-links", func(_ *features, x *fullFeatures) bool { return x.slow.links > 0 }, func(_ *features, x *fullFeatures) { x.slow.links = 0 }},
 		{"late-word", func(_ *features, x *fullFeatures) bool { return x.lateWord }, func(_ *features, x *fullFeatures) { x.lateWord = false }},
@@ -78,7 +83,8 @@ var knobs = func() []knob {
 var only = map[string]Mode{
 	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
 	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
-	"slow-host": Full, "slow-links": Full, "bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
+	"slow-host": Full, "slow-links": Full, "small-limits": Full, "large-values": Full, "bursts": Full,
+	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
 	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
 }
 
