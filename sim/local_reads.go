@@ -27,7 +27,7 @@ type localSeen struct {
 
 // newLocalReads draws from a fork of its own.
 func newLocalReads(seed uint64) localReads {
-	return localReads{rng: fork(seed, 41), seen: map[localSeat]localSeen{}}
+	return localReads{rng: fork(seed, 42), seen: map[localSeat]localSeen{}}
 }
 
 // wrote notes which register a command writes to.
