@@ -172,14 +172,22 @@ type tokens struct {
 // tokensBurst is how much may be sent at once after a pause.
 const tokensBurst = 4 << 20
 
+// tokensForget is how much of a pause counts.
+const tokensForget = 10 * time.Second
+
 // ready returns when something may be sent: now, or later.
 func (t *tokens) ready(now smr.Instant) smr.Instant {
 	if t.perSecond < 0 {
 		return now
 	}
-	passed := min(now.Sub(t.at), 10e9)
-	t.debt = max(-tokensBurst, t.debt-int64(float64(passed)/1e9*float64(t.perSecond)))
-	t.at = now
+	// Whole bytes are paid, and the time of a part of one is kept: whoever asks more
+	// often than a byte takes would otherwise never see it paid.
+	if passed := now.Sub(t.at); passed >= tokensForget {
+		t.debt, t.at = max(-tokensBurst, t.debt-bytesIn(tokensForget, t.perSecond)), now
+	} else if paid := bytesIn(passed, t.perSecond); paid > 0 {
+		t.debt = max(-tokensBurst, t.debt-paid)
+		t.at = t.at.Add(durationOf(paid, t.perSecond))
+	}
 	if t.debt <= 0 {
 		return now
 	}
@@ -187,6 +195,11 @@ func (t *tokens) ready(now smr.Instant) smr.Instant {
 }
 
 func (t *tokens) take(n int) { t.debt += int64(n) }
+
+// bytesIn is how many whole bytes may pass in so long.
+func bytesIn(d time.Duration, perSecond int64) int64 {
+	return int64(float64(d) / 1e9 * float64(perSecond))
+}
 
 // durationOf is how long so many bytes take.
 func durationOf(bytes, perSecond int64) time.Duration {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/transport"
@@ -190,5 +191,30 @@ func TestInboxBounds(t *testing.T) {
 	in.stop(ErrStopped)
 	if err := in.request(&waiter{}); !errors.Is(err, ErrStopped) {
 		t.Error(err)
+	}
+}
+
+// Whoever asks more often than a byte takes has its debt paid back all the same:
+// two followers that wait for one limit keep asking in turn.
+func TestBandwidthIsPaidBackByTheByte(t *testing.T) {
+	tk := tokens{perSecond: 1000}
+	now := smr.Instant(time.Hour)
+	tk.ready(now)
+	tk.debt = 100
+	const often = 10 * time.Microsecond // a byte takes a millisecond
+	asked := 0
+	for at := tk.ready(now); at > now; at = tk.ready(now) {
+		if asked++; asked > 11_000 {
+			t.Fatalf("%d bytes are not paid back after %d questions", tk.debt, asked)
+		}
+		now = now.Add(often)
+	}
+	if passed := now.Sub(smr.Instant(time.Hour)); passed < 99*time.Millisecond || passed > 101*time.Millisecond {
+		t.Errorf("100 bytes at 1000/s were paid back in %v", passed)
+	}
+	now = now.Add(time.Hour)
+	tk.ready(now)
+	if tk.debt != -10_000 {
+		t.Errorf("an hour's pause is worth %d bytes, want ten seconds'", -tk.debt)
 	}
 }

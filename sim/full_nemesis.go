@@ -248,7 +248,18 @@ func (w *fullWorld) lag() time.Duration {
 		}
 	}
 	f := &w.features
-	return time.Duration(most-min(least, most)) * (2*f.delayMax + 4*f.syncMax + 4*f.turnDelayMax)
+	return time.Duration(most-min(least, most))*(2*f.delayMax+4*f.syncMax+4*f.turnDelayMax) + w.sendingImages()
+}
+
+// sendingImages is how long the limit of the bandwidth may hold up images to all of
+// the core: one that is under way, and the one that takes its place.
+func (w *fullWorld) sendingImages() time.Duration {
+	f := &w.full.snapshots
+	if !f.on || f.bandwidth < 0 {
+		return 0
+	}
+	bytes := int64(2*(len(w.hosts)-1)*w.full.groups) * int64(machineBytes+f.padding+1024)
+	return time.Duration(bytes * int64(w.full.shards) * int64(time.Second) / f.bandwidth)
 }
 
 // healCore draws a majority and takes every fault off it. What was wrong
