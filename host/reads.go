@@ -3,14 +3,17 @@ package host
 import (
 	"slices"
 
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/wire"
 )
 
 // reads are a group's linearizable reads (thesis §6.4). All reads of one turn
-// share one ticket; a ticket is never used twice, not even by a host that
+// share one ticket; a ticket is never given to other reads, not even by a host that
 // restarts: tickets count up from a number drawn at the start, so an answer to
-// an old question is never taken for one to a new question.
+// an old question is never taken for one to a new question. A question that is
+// asked again has its ticket still: all reads under it were there when it was asked
+// first, so that every answer to it serves them, however late it comes.
 //
 // A read goes through three stages: fresh (no ticket yet), asked (its index is
 // not known yet), ready (waits until the state machine has applied its index).
@@ -60,13 +63,17 @@ func (g *group) askReads(now smr.Instant) {
 	switch {
 	case v.Leader == g.shard.id && g.core.ReadIndex(now, r.lastTicket) == nil:
 	case v.Leader != 0 && v.Leader != g.shard.id:
-		f := g.shard.out.frame(v.Leader)
-		f.B = wire.AppendReadAsk(f.B, &wire.ReadAsk{Group: g.id, Term: v.Term, Ticket: r.lastTicket})
+		g.askLeader(v, r.lastTicket)
 	default:
 		return // no leader: they stay fresh until there is one, or their deadline
 	}
 	r.asked = append(r.asked, readBatch{ticket: r.lastTicket, term: v.Term, at: now, waiters: r.fresh})
 	r.fresh = r.takeSpare()
+}
+
+func (g *group) askLeader(v raft.State, ticket uint64) {
+	f := g.shard.out.frame(v.Leader)
+	f.B = wire.AppendReadAsk(f.B, &wire.ReadAsk{Group: g.id, Term: v.Term, Ticket: ticket})
 }
 
 // readAsked is another replica's question: this one answers it if it leads.
@@ -131,21 +138,29 @@ func (g *group) completeReads() {
 	r.ready = kept
 }
 
-// reaskReads makes fresh again what was asked of another term's leader, or so
-// long ago that question or answer must have been lost. A read may be asked
-// twice; each question has its own ticket.
+// reaskReads makes fresh again what was asked of another term's leader, and asks
+// again what was asked so long ago that question or answer may have been lost. It may
+// be under way still: a leader whose answers take longer than an election timeout is
+// one as long as its heartbeats come. What this replica asked of itself is not lost.
 func (g *group) reaskReads(now smr.Instant) {
 	r := &g.reads
 	v := g.core.State()
 	kept := r.asked[:0]
 	for _, b := range r.asked {
-		if b.term == v.Term && now.Sub(b.at) < g.shard.cfg.ElectionTimeout {
-			kept = append(kept, b)
+		switch {
+		case len(b.waiters) == 0: // their deadlines have passed
+			r.putSpare(b.waiters)
 			continue
+		case b.term != v.Term:
+			r.fresh = append(r.fresh, b.waiters...)
+			r.putSpare(b.waiters)
+			g.again = true
+			continue
+		case v.Leader != 0 && v.Leader != g.shard.id && now.Sub(b.at) >= g.shard.cfg.ElectionTimeout:
+			g.askLeader(v, b.ticket)
+			b.at = now
 		}
-		r.fresh = append(r.fresh, b.waiters...)
-		r.putSpare(b.waiters)
-		g.again = true
+		kept = append(kept, b)
 	}
 	clear(r.asked[len(kept):])
 	r.asked = kept

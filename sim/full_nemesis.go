@@ -247,8 +247,18 @@ func (w *fullWorld) lag() time.Duration {
 			least, most = min(least, s.Last, applied), max(most, s.Last)
 		}
 	}
+	return time.Duration(most-min(least, most))*w.roundTrip() + w.sendingImages()
+}
+
+// roundTrip is how long an entry may take that goes alone. A leader outside of the core
+// may have slow links to it, and be slow.
+func (w *fullWorld) roundTrip() time.Duration {
 	f := &w.features
-	return time.Duration(most-min(least, most))*(2*f.delayMax+4*f.syncMax+4*f.turnDelayMax) + w.sendingImages()
+	d := 2*f.delayMax + 4*f.syncMax + 4*f.turnDelayMax
+	if w.full.slow != (slowFeatures{}) && f.oneByOne() {
+		d += 2 * w.slowMost()
+	}
+	return d
 }
 
 // sendingImages is how long the limit of the bandwidth may hold up images to all of

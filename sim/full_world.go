@@ -128,7 +128,7 @@ func (x *fullFeatures) fit(f *features) {
 	if x.pebble {
 		x.load.largePermille, x.load.burst = 0, 0 // its commands are others
 	}
-	if f.inflightMessages > 0 && f.appendEntriesMax+f.appendBytesMax > 0 {
+	if f.oneByOne() {
 		x.load.burst = 0 // entries that go one by one pile up for longer than a run lasts
 	}
 	// What only the core world has.
@@ -139,6 +139,11 @@ func (x *fullFeatures) fit(f *features) {
 	if x.diskFull {
 		f.actions = append(f.actions, actDiskFull)
 	}
+}
+
+// oneByOne: entries go to a follower a few at a time, and wait for its answer.
+func (f *features) oneByOne() bool {
+	return f.inflightMessages > 0 && f.appendEntriesMax+f.appendBytesMax > 0
 }
 
 // newFullWorld builds the world of a seed.
