@@ -70,7 +70,7 @@ type Config struct {
 	// InboxBytesMax bounds, each on its own: the requests that wait for a
 	// shard's next turn, the frames of peers that do, and the commands of this
 	// host's clients that wait for their outcome. Default 64 MiB. At the limit:
-	// ErrBusy.
+	// ErrBusy. The last of the frames may exceed it.
 	InboxBytesMax int
 	// RequestsMax bounds the commands of a shard that wait for their outcome,
 	// and the reads of a group that wait for theirs. Default 65536. At the

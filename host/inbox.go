@@ -13,8 +13,8 @@ import (
 // and the mutex is held for an append or a swap alone.
 //
 // Invariant: requestBytes and frameBytes are the sizes of what is in filling,
-// and neither exceeds bytesMax, but for a single frame: one that never fitted would
-// be sent again for ever.
+// and neither exceeds bytesMax, but for the last frame: a large one would be sent
+// again for ever if it never came upon an inbox that is nearly empty.
 type inbox struct {
 	bytesMax int
 	wake     func() // called when filling becomes non-empty
@@ -97,7 +97,7 @@ func (in *inbox) request(w *waiter) error {
 // and stays the caller's.
 func (in *inbox) frame(from smr.ReplicaID, f transport.Frame) error {
 	in.mu.Lock()
-	if in.frameBytes > 0 && in.frameBytes+len(f.B) > in.bytesMax {
+	if in.frameBytes >= in.bytesMax {
 		in.mu.Unlock()
 		return ErrBusy
 	}
