@@ -94,6 +94,7 @@ func (g *group) turn(now smr.Instant) {
 		return
 	}
 	defer g.failOnPanic()
+	g.core.Clock(g.shard.real)
 	if g.core.Deadline() <= now {
 		g.core.Tick(now)
 	}

@@ -62,6 +62,9 @@ func (g *group) askReads(now smr.Instant) {
 	r.lastTicket++
 	switch {
 	case v.Leader == g.shard.id && g.core.ReadIndex(now, r.lastTicket) == nil:
+		if g.core.HoldsLease(g.shard.real) {
+			g.shard.metrics.leaseReads.Add(uint64(len(r.fresh)))
+		}
 	case v.Leader != 0 && v.Leader != g.shard.id:
 		g.askLeader(v, r.lastTicket)
 	default:
@@ -80,6 +83,7 @@ func (g *group) askLeader(v raft.State, ticket uint64) {
 func (g *group) readAsked(now smr.Instant, from smr.ReplicaID, ask *wire.ReadAsk) {
 	r := &g.reads
 	r.lastTicket++
+	g.core.Clock(g.shard.real)
 	if g.core.ReadIndex(now, r.lastTicket) != nil {
 		g.replyRead(from, ask.Ticket, 0, false)
 		return

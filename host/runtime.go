@@ -154,6 +154,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		clock:   groupClock{limit: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
+		now:     rt.env.Now,
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}

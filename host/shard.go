@@ -35,10 +35,12 @@ type Shard struct {
 	output    raft.Output
 	pulses    pulses
 	clock     groupClock
-	waiting   []*group      // those with requests that a sweep looks at
-	active    []*group      // those that have work, in the order in which it came
-	frames    []frameLetter // of which the turns have not got to the end
-	memory    raft.Memory   // of the cores
+	real      smr.Instant        // see readClock
+	now       func() smr.Instant // the host's clock; nil: Turn's argument is all there is
+	waiting   []*group           // those with requests that a sweep looks at
+	active    []*group           // those that have work, in the order in which it came
+	frames    []frameLetter      // of which the turns have not got to the end
+	memory    raft.Memory        // of the cores
 	deadlines deadlineHeap
 	waiters   slab
 	sweepAt   smr.Instant // when deadlines of waiters are looked at again
@@ -60,8 +62,8 @@ type Shard struct {
 
 // shardMetrics are counters that anyone may read.
 type shardMetrics struct {
-	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
-	diskFull, diskStalls, damagedReads, slowApplies                                                   atomic.Uint64
+	turns, proposals, reads, leaseReads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
+	diskFull, diskStalls, damagedReads, slowApplies                                                               atomic.Uint64
 
 	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
@@ -83,6 +85,7 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 	now := s.clock.read(real)
 	s.metrics.turns.Add(1)
 	s.inbox.swap(&s.letters, len(s.frames) > 0)
+	s.readClock(real)
 	s.receive(now, &s.letters)
 	s.pulse(real, now)
 	s.walk(now)
@@ -113,6 +116,19 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 		return real
 	}
 	return min(s.clock.host(next), s.pulses.at, s.sweepAt)
+}
+
+// readClock tells the cores the host's time after the inbox was emptied: what a lease
+// allows is decided by a clock that was read after the question had come in, however
+// long this host was held up before.
+func (s *Shard) readClock(real smr.Instant) {
+	if !s.cfg.Raft.LeaderLease {
+		return
+	}
+	s.real = real
+	if s.now != nil {
+		s.real = max(real, s.now())
+	}
 }
 
 // Bounds of a turn, so that pulses and the first groups' messages do not wait for
@@ -322,6 +338,7 @@ func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
 	g.guard(func() {
 		switch it.Kind {
 		case wire.KindMessage:
+			g.core.Clock(s.real)
 			if it.Message.From == from && it.Message.To == s.id {
 				g.core.Step(now, &it.Message)
 			}

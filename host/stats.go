@@ -7,11 +7,12 @@ import (
 
 // Stats are counters of a host since it was opened, over all its shards.
 type Stats struct {
-	// Turns taken, and in them: Proposals and Reads of this host's clients;
+	// Turns taken, and in them: Proposals and Reads of this host's clients, and of the
+	// reads those that this host answered by a leader's lease;
 	// Committed entries; proposals Forwarded to a leader elsewhere; proposals
 	// Reproposed because the term that took them lost them; requests refused
 	// with ErrBusy.
-	Turns, Proposals, Reads, Committed, Forwarded, Reproposed, Busy uint64
+	Turns, Proposals, Reads, LeaseReads, Committed, Forwarded, Reproposed, Busy uint64
 	// Frames from peers; of them BadFrames could not be read, and DroppedFrames
 	// were dropped because the log could not keep up.
 	Frames, BadFrames, DroppedFrames uint64
@@ -59,6 +60,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.Turns += m.turns.Load()
 		st.Proposals += m.proposals.Load()
 		st.Reads += m.reads.Load()
+		st.LeaseReads += m.leaseReads.Load()
 		st.Committed += m.committed.Load()
 		st.Forwarded += m.forwarded.Load()
 		st.Reproposed += m.reproposed.Load()

@@ -363,7 +363,7 @@ func (p *parser) class() sim.Class {
 
 var classes = []sim.Class{
 	sim.ElectionSafety, sim.LeaderAppendOnly, sim.LogMatching, sim.LeaderCompleteness, sim.StateMachineSafety,
-	sim.Monotonic, sim.CommitQuorum, sim.Unpersisted, sim.Watermarks, sim.Linearizability, sim.LostWrite,
+	sim.Monotonic, sim.CommitQuorum, sim.Unpersisted, sim.Watermarks, sim.LeaseExclusion, sim.Linearizability, sim.LostWrite,
 	sim.ExactlyOnce, sim.WrongAnswer, sim.Liveness, sim.NoProgress, sim.Invariant, sim.Contract,
 }
 
@@ -397,6 +397,11 @@ func (p *parser) setup() {
 		p.expect("per")
 		p.expect("message")
 		s.OneEntry = true
+	case "leader":
+		p.expect("lease")
+		if s.Lease = true; p.swarm() {
+			p.fail(col, "leader lease is for hosts and cores")
+		}
 	case "timers":
 		p.expect("by")
 		p.expect("hand")

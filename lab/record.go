@@ -350,7 +350,7 @@ func (c *recorder) repeated(l *Letter) {
 
 var letterNames = [...]string{
 	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
-	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix",
+	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix", "promise",
 }
 
 // describe says what a letter is about.
@@ -400,6 +400,9 @@ func describe(e *sim.Event) Letter {
 		if m.Reject {
 			l.Text, l.Label = l.Text+"; its log does not match", "♥ no match"
 		}
+	case raft.MsgPromise:
+		l.Reply, l.Minor = true, true
+		l.Text, l.Label = fmt.Sprintf("promises to elect nobody else for %v, round %d", time.Duration(m.Index), m.Round), "♥ promise"
 	case raft.MsgSuffixAsk:
 		l.Text, l.Label = fmt.Sprintf("asks for the entries after %d that it lacks", m.Index), fmt.Sprintf("after %d?", m.Index)
 	case raft.MsgSuffix:

@@ -87,7 +87,7 @@ func (r *run) options(seed uint64, t sim.Tracer) sim.ScriptOptions {
 	u := &r.scenario.Setup
 	o := sim.ScriptOptions{
 		Mode: sim.Full, Replicas: u.replicas(), Seed: seed, ElectionTimeout: u.Timeout, Delay: u.Delay, Sync: u.Sync,
-		Patience: u.Patience, OneEntry: u.OneEntry, Snapshots: u.Snapshots, Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: t,
+		Patience: u.Patience, OneEntry: u.OneEntry, Lease: u.Lease, Snapshots: u.Snapshots, Without: r.arm.Without, Skip: r.arm.Ignore, Tracer: t,
 	}
 	if u.Cores > 0 {
 		o.Mode, o.Logs, o.Terms, o.ManualTimers = sim.Core, u.Logs, u.Terms, u.Manual

@@ -44,6 +44,7 @@ type Setup struct {
 	// that the seed draws.
 	EveryFault bool
 	OneEntry   bool
+	Lease      bool
 	// Manual: nobody stands but when a step says so.
 	Manual   bool
 	Timeout  time.Duration

@@ -287,7 +287,7 @@ func (p *parser) partition() [][2]smr.ReplicaID {
 
 var letterKinds = []string{
 	"pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply", "heartbeat", "heartbeat-reply",
-	"timeout-now", "snapshot", "suffix-ask", "suffix", "forward", "forward-reject", "read-ask", "read-reply",
+	"timeout-now", "snapshot", "suffix-ask", "suffix", "promise", "forward", "forward-reject", "read-ask", "read-reply",
 	"snapshot-offer", "snapshot-fetch", "snapshot-block", "snapshot-status",
 }
 

@@ -232,6 +232,7 @@ func leaveOf(joint smr.Configuration) smr.Configuration {
 func (r *Raft) appendConfiguration(c smr.Configuration) {
 	r.appendOwn(smr.Entry{Kind: smr.KindConfiguration, Data: smr.AppendConfiguration(nil, &c)})
 	r.configurationAppended(r.log.last, c)
+	r.voidLease() // it rests on promises to leaders of another configuration
 }
 
 // configurationCommitted does what a leader does once the configuration in

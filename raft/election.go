@@ -92,6 +92,9 @@ func (r *Raft) standSoon(least time.Duration) {
 // campaign stands for election, by a pre-vote first: the term goes up only when
 // a quorum would grant the vote (thesis §9.6).
 func (r *Raft) campaign() {
+	if r.boundItself() {
+		return
+	}
 	if r.off.has(offPreVote) {
 		r.becomeCandidate(false)
 		return
@@ -175,7 +178,7 @@ func (r *Raft) upToDate(m *Message) bool {
 // candidate, in case that it cannot reach a quorum either.
 func (r *Raft) stepPreVote(m *Message) {
 	free := m.Term > r.hard.Term || r.hard.Vote == m.From || r.hard.Vote == 0 && r.leader == 0
-	if free && !r.hearsLeader() && r.upToDate(m) {
+	if free && !r.hearsLeader() && !r.bound(m.From) && r.upToDate(m) {
 		r.reply(m, Message{Type: MsgPreVoteReply, Term: m.Term})
 		return
 	}
@@ -199,7 +202,7 @@ func (r *Raft) refusePreVote(m *Message) {
 // configurations"). Whether the vote counts is up to the candidate.
 func (r *Raft) stepVote(m *Message) {
 	free := r.hard.Vote == m.From || r.hard.Vote == 0 && r.leader == 0
-	if !free || !r.upToDate(m) {
+	if !free || !r.upToDate(m) || !m.Force && r.bound(m.From) {
 		r.reply(m, Message{Type: MsgVoteReply, Reject: true})
 		return
 	}

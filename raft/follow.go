@@ -154,6 +154,7 @@ func (r *Raft) stepHeartbeat(m *Message) {
 	}
 	f.round, f.beatOwed = m.Round, true
 	f.gap = m.Index > f.matched
+	r.promise()
 	r.restWith(m)
 }
 
@@ -197,6 +198,7 @@ func (r *Raft) takeAnswers() {
 			m.Reject, m.ConflictIndex = true, f.matched+1
 		}
 		r.sendTo(r.leader, m)
+		r.takePromise(f.round)
 	}
 	f.acked = max(f.acked, ack)
 	f.ackOwed, f.rejectOwed, f.beatOwed, f.gap = false, false, false, false

@@ -73,9 +73,13 @@ func (r *Raft) Take(out *Output) {
 			r.advanceCommit()
 		}
 		round := r.startReads()
+		if r.lead.beatDue && !round && r.lease.real != 0 {
+			r.beginRound() // whose answers renew the lease
+		}
 		r.takeHeartbeats(out, round)
 		r.takeAppends(out)
 		r.takeReads(out)
+		r.renewLease()
 		r.takeTransfer(out)
 		r.takeRest()
 	}
@@ -86,6 +90,8 @@ func (r *Raft) Take(out *Output) {
 		r.takeSuffix(out)
 	}
 	r.takeCommitted(out)
+	out.Reads = append(out.Reads, r.reads.ready...)
+	r.reads.ready = r.reads.ready[:0]
 	out.ReadsFailed = append(out.ReadsFailed, r.reads.failed...)
 	r.reads.failed = r.reads.failed[:0]
 	if v := r.view(); v != r.out.reported {

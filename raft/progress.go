@@ -53,6 +53,8 @@ type progress struct {
 	told uint64
 	// round is the newest round of heartbeats that the member has answered.
 	round uint64
+	// promised is the newest round that the member has answered with a promise.
+	promised uint64
 	// rested is the newest round that it has answered at rest.
 	rested uint64
 	// silent: its host is known not to be reached, and nothing has come from it
@@ -71,7 +73,7 @@ type progress struct {
 // lead prepares for leading: everything is to be found out.
 func (p *progress) lead(last uint64, now smr.Instant) {
 	p.probe(0, last+1)
-	p.match, p.told, p.round, p.rested, p.heard, p.silent = 0, 0, 0, 0, now, false
+	p.match, p.told, p.round, p.promised, p.rested, p.heard, p.silent = 0, 0, 0, 0, 0, now, false
 }
 
 // probe falls back to sending one append at a time from next on.

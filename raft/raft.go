@@ -30,6 +30,7 @@ type Raft struct {
 	catch    catchUp
 	apply    applying
 	reads    reads
+	lease    lease
 	out      outbox
 	checked  checked
 }
@@ -78,6 +79,7 @@ func New(cfg Config, start Start, now smr.Instant, opts ...Option) (*Raft, error
 	r.members.self, r.members.history = cfg.ID, history
 	r.members.rebuild(0, now)
 	r.follow.begin(r.hard.Term, r.hard.Commit)
+	r.lease.promised = now.Add(r.cfg.ElectionTimeout)
 	r.drawTimeout()
 	if r.mayStand() && r.members.alone() {
 		r.election.deadline = now // there is nobody to wait for
@@ -145,7 +147,7 @@ func (r *Raft) adopt(m *Message) bool {
 		// Thesis §4.2.3: "if a server receives a RequestVote request within the
 		// minimum election timeout of hearing from a current leader, it does
 		// not update its term or grant its vote."
-		if !m.Force && r.hearsLeader() && !r.off.has(offLeaderHeard) {
+		if !m.Force && (r.hearsLeader() && !r.off.has(offLeaderHeard) || r.bound(m.From)) {
 			return false
 		}
 	case MsgAppend, MsgHeartbeat, MsgSnapshot, MsgTimeoutNow:
@@ -172,6 +174,8 @@ func (r *Raft) dispatch(m *Message) {
 		r.stepFromLeader(m)
 	case MsgAppendReply, MsgHeartbeatReply:
 		r.stepFromFollower(m)
+	case MsgPromise:
+		r.stepPromise(m)
 	}
 }
 
@@ -300,6 +304,9 @@ func (r *Raft) Status() Status {
 		return s
 	}
 	s.Transferee = r.lead.transferee
+	if !r.lease.over {
+		s.LeaseUntil = r.lease.until
+	}
 	for i := range r.members.peers {
 		p := &r.members.peers[i]
 		s.Progress = append(s.Progress, ProgressStatus{

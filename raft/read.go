@@ -17,7 +17,9 @@ type reads struct {
 	round   uint64
 	tickets []ticket
 	started int
-	failed  []uint64
+	// ready were answered under a lease when they came in.
+	ready  []ReadReady
+	failed []uint64
 }
 
 type ticket struct{ ticket, index, round uint64 }
@@ -37,13 +39,16 @@ func (q *reads) failAll() {
 
 // ReadIndex asks from which index on a read is linearizable. The answer is an
 // Output.Reads or Output.ReadsFailed with the ticket; the tickets of one turn
-// share one round of heartbeats. It returns ErrNotLeader, or ErrBusy at
+// share one round of heartbeats, or need none under a lease. It returns ErrNotLeader, or ErrBusy at
 // ReadTicketsMax.
 func (r *Raft) ReadIndex(now smr.Instant, t uint64) error {
 	r.at(now)
 	switch {
 	case r.role != Leader:
 		return ErrNotLeader
+	case r.HoldsLease(r.lease.real) && r.ownTermCommitted():
+		r.reads.ready = append(r.reads.ready, ReadReady{t, r.hard.Commit})
+		return nil
 	case len(r.reads.tickets) >= r.cfg.ReadTicketsMax:
 		return ErrBusy
 	}
@@ -57,15 +62,20 @@ func (r *Raft) ReadIndex(now smr.Instant, t uint64) error {
 // its current term committed, it waits until it has done so."
 func (r *Raft) startReads() bool {
 	q := &r.reads
-	if q.started == len(q.tickets) || r.hard.Commit < r.lead.termStart && !r.off.has(offOwnTermRead) {
+	if q.started == len(q.tickets) || !r.ownTermCommitted() {
 		return false
 	}
-	q.round++
+	r.beginRound()
 	for i := q.started; i < len(q.tickets); i++ {
 		q.tickets[i].index, q.tickets[i].round = r.hard.Commit, q.round
 	}
 	q.started = len(q.tickets)
 	return true
+}
+
+// ownTermCommitted reports whether a leader knows of all that was committed before it.
+func (r *Raft) ownTermCommitted() bool {
+	return r.hard.Commit >= r.lead.termStart || r.off.has(offOwnTermRead)
 }
 
 // takeReads answers the tickets whose rounds a quorum has confirmed.

@@ -42,6 +42,8 @@ func (r *Raft) becomeLeader() {
 		r.members.peers[i].lead(r.log.last, r.now)
 	}
 	r.reads.begin()
+	r.lease.over = false
+	r.voidLease()
 	r.lead = leading{
 		termStart:   r.log.last + 1,
 		heartbeatAt: r.now.Add(r.cfg.HeartbeatInterval),

@@ -107,6 +107,7 @@ func (r *Raft) disturbedBy(m *Message) {
 	case m.Rest && m.Term == r.hard.Term && (m.Type == MsgHeartbeat && r.leader == m.From || m.Type == MsgHeartbeatReply):
 	case m.Type == MsgHeartbeatReply && !r.rest.on:
 	case m.Type == MsgPreVote && p == nil:
+	case m.Type == MsgPromise:
 	default:
 		r.wakeAll()
 	}
@@ -185,7 +186,7 @@ func (r *Raft) markRest() bool {
 		return false
 	}
 	if z.round == 0 {
-		r.reads.round++ // so that no earlier answer counts
+		r.beginRound() // so that no earlier answer counts
 		z.round = r.reads.round
 	}
 	return true

@@ -26,6 +26,7 @@ func (c *Config) complete() error {
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
 	orDefault(&c.TailBytesMax, 8<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
+	orDefault(&c.ClockDriftMax, clockDriftScale/10)
 	orDefault(&c.RestRenewal, 1000*c.ElectionTimeout)
 	if c.Memory == nil {
 		c.Memory = new(Memory)
@@ -35,6 +36,9 @@ func (c *Config) complete() error {
 	}
 	if c.HeartbeatInterval <= 0 || c.ElectionTimeout < 2*c.HeartbeatInterval {
 		return fmt.Errorf("%w: HeartbeatInterval of %v must be above zero and at most half the ElectionTimeout of %v", ErrConfig, c.HeartbeatInterval, c.ElectionTimeout)
+	}
+	if c.ClockDriftMax < 0 || c.ClockDriftMax > clockDriftScale/2 {
+		return fmt.Errorf("%w: ClockDriftMax of %d parts per million is not within 0 and a half", ErrConfig, c.ClockDriftMax)
 	}
 	if c.RestRenewal < 2*c.ElectionTimeout {
 		return fmt.Errorf("%w: RestRenewal of %v must be at least twice the ElectionTimeout of %v", ErrConfig, c.RestRenewal, c.ElectionTimeout)

@@ -42,6 +42,7 @@ const (
 	offElectionCatchUp
 	offLeaderHeard
 	offOwnTermRead
+	offLeaseBound
 )
 
 // Switch is a protection that Without can switch off.
@@ -70,6 +71,7 @@ var switchTable = [...]Switch{
 	{"election-catch-up", "a candidate whose log is behind fetches what it lacks from a voter that refuses it"},
 	{"leader-heard", "a voter that hears a leader ignores requests for votes (thesis §4.2.3)"},
 	{"own-term-read", "a new leader answers no read before it has committed an entry of its own term (thesis §6.4)"},
+	{"lease-bound", "a leader's lease ends before the promises that it rests on may, which their senders keep (thesis §6.4.1)"},
 }
 
 // Switches returns the protections that Without knows.

@@ -38,7 +38,7 @@ func (r *Raft) takeTransfer(out *Output) {
 		return
 	}
 	if p.match == r.log.last {
-		l.toldToLead = true
+		l.toldToLead, r.lease.over = true, true
 		r.emit(out, Message{Type: MsgTimeoutNow, To: p.id})
 	}
 }

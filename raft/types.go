@@ -55,6 +55,10 @@ const (
 	// ConflictTerm). It is never acknowledged. Term, of this and of MsgSuffixAsk,
 	// is the sender's and changes nothing.
 	MsgSuffix MessageType = 12
+	// MsgPromise goes with a MsgHeartbeatReply of the same Round: for Index
+	// nanoseconds from the heartbeat on its sender votes for nobody but the leader.
+	// See lease.
+	MsgPromise MessageType = 13
 )
 
 // Message is what replicas of a group say to each other. Which fields a type
@@ -147,6 +151,18 @@ type Config struct {
 	// ReadTicketsMax bounds the read tickets that wait for an answer. Default
 	// 4096. Past it ReadIndex returns ErrBusy.
 	ReadTicketsMax int
+
+	// LeaderLease has reads answered without a round of heartbeats while a quorum has
+	// promised to elect nobody else (thesis §6.4.1); ReadIndex falls back to a round by
+	// itself. Whoever sets it calls Clock. All members of a group should have it, and the
+	// same ElectionTimeout: a leader does not count the promises of those with a smaller
+	// one. In return a leader that is lost is replaced no sooner than after an
+	// ElectionTimeout. Default: not.
+	LeaderLease bool
+	// ClockDriftMax is by how much the host's clock may be slower or faster than true
+	// time, in parts per million. Reads under a lease are linearizable only if no clock
+	// of a member exceeds it. Default 100,000: a tenth.
+	ClockDriftMax int
 
 	// Rest lets the group rest when nothing happens in it: no timer runs and no
 	// message is sent. Whoever sets it must vouch for the hosts of the members, and
@@ -256,6 +272,7 @@ type Status struct {
 	Configuration smr.Configuration
 	Resting       bool
 	Transferee    smr.ReplicaID    // whom leadership is being handed to; zero: nobody
+	LeaseUntil    smr.Instant      // until when this leader holds a lease, by what Clock tells; zero: it has none
 	Progress      []ProgressStatus // leader only, in the configuration's order
 }
 

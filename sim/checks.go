@@ -32,6 +32,15 @@ func (w *world) checkState(r *replica, before *raft.State) {
 	}
 }
 
+// checkLeases: a replica that holds a lease excludes every other leader.
+func (w *world) checkLeases(elected *replica) {
+	for _, r := range w.replicas {
+		if r != elected && r.core != nil && r.core.HoldsLease(w.local(r)) {
+			w.fail(LeaseExclusion, ids(r.id, elected.id), "replica %d leads in term %d while replica %d holds the lease of term %d", elected.id, elected.state.Term, r.id, r.state.Term)
+		}
+	}
+}
+
 // checkQuorum: an entry that is committed for the first time is on disk on a
 // quorum, in the same version.
 func (w *world) checkQuorum(r *replica, index uint64) {

@@ -174,7 +174,7 @@ func (w *world) askWrite(c *client, r *replica) error {
 		block = appendCommand(block, c.call.id+uint64(i), key, size)
 		entries[i] = smr.Entry{Kind: smr.KindCommand, Data: block[from:len(block):len(block)]}
 	}
-	if err := r.core.Propose(w.local(r), entries); err != nil {
+	if err := r.core.Propose(w.clock(r), entries); err != nil {
 		return err
 	}
 	last := &entries[len(entries)-1]
@@ -186,7 +186,11 @@ func (w *world) askWrite(c *client, r *replica) error {
 
 func (w *world) askRead(c *client, r *replica) error {
 	number := uint64(c.number)<<32 | uint64(c.serial)
-	if err := r.core.ReadIndex(w.local(r), number); err != nil {
+	now := w.clock(r)
+	if r.core.HoldsLease(now) {
+		w.marks.hit(MarkLeaseRead)
+	}
+	if err := r.core.ReadIndex(now, number); err != nil {
 		return err
 	}
 	r.tickets = append(r.tickets, ticket{client: c.number, serial: c.serial, number: number})

@@ -46,6 +46,7 @@ var aims = [...]aim{
 	{"stray-clients", MarkForwarded, [2]int{0, 900}},
 	{"small-memory", MarkFetchSelf, [2]int{350, 0}},
 	{"rest", MarkRest, [2]int{400, 400}},
+	{"lease", MarkLeaseRead, [2]int{700, 700}},
 	{"star", MarkHealedStar, [2]int{500, 500}},
 	{"breaks", MarkBrokenConnection, [2]int{0, 900}},
 	{"breaks", MarkTornFrame, [2]int{0, 400}},

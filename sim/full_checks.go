@@ -242,3 +242,18 @@ func (w *fullWorld) checkRead(h *simHost, st *seat, l *ghostLog) {
 		}
 	}
 }
+
+// checkLeases: a replica that holds a lease excludes every other leader.
+func (w *fullWorld) checkLeases(elected *simHost, g *simGroup) {
+	if !w.features.lease {
+		return
+	}
+	for _, h := range w.hosts {
+		if h == elected || h.rt == nil {
+			continue
+		}
+		if s := h.at[g.id-1].handle.Core(); h.local() < s.LeaseUntil {
+			g.fail(LeaseExclusion, ids(h.id, elected.id), "group %d: replica %d leads while replica %d holds the lease of term %d", g.id, elected.id, h.id, s.HardState.Term)
+		}
+	}
+}

@@ -143,11 +143,15 @@ const logDir = "wal"
 
 func (h *simHost) config() host.Config {
 	f := &h.w.features
+	rc := f.config()
+	if !h.w.byHand {
+		rc.ClockDriftMax = max(rc.ClockDriftMax, outsiderDriftPPM)
+	}
 	c := host.Config{
 		ID: h.id, Cluster: 7, Incarnation: uint64(h.id), Dir: logDir, FS: ghostFS{vfs.NewFault(h.mem, h, nil), h.ghost},
 		ElectionTimeout: f.electionTimeout, HeartbeatInterval: f.electionTimeout / time.Duration(max(f.heartbeats, 2)),
 		RequestTimeout: h.w.timeouts(20), Shards: h.w.full.shards, SegmentBytes: h.w.full.segmentBytes,
-		Snapshots: h.snapshots(), Raft: f.config(), NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
+		Snapshots: h.snapshots(), Raft: rc, NoRest: !f.rest, Logger: slog.New(&ear{h: h}),
 	}
 	h.w.full.load.limit(&c)
 	return c
@@ -426,6 +430,7 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 			w.marks.hit(MarkTransferred)
 		}
 		st.group.handedTo = 0
+		w.checkLeases(h, st.group)
 		w.elected(h)
 	}
 }
@@ -458,6 +463,7 @@ func (h *simHost) close() {
 	s := h.rt.Stats()
 	h.w.snapshotMarks(&s)
 	h.w.restMarks(h)
+	h.w.marks[MarkLeaseRead] += s.LeaseReads
 	h.w.marks[MarkForwarded] += s.Forwarded
 	h.w.marks[MarkFrameDropped] += s.DroppedFrames
 	h.w.marks[MarkReproposed] += s.Reproposed

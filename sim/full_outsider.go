@@ -28,6 +28,9 @@ var outsiderMarks = [outsiderCount]Mark{
 // the clients have stopped, or states could not be compared at any time.
 func (k outsider) comesAndGoes() bool { return k > outsiderNone && k <= outsiderSyncsFail }
 
+// outsiderDriftPPM is by how much such a clock is too slow or too fast.
+const outsiderDriftPPM = 300_000
+
 // leaveHalfAlive gives a host one of these faults for good.
 func (w *fullWorld) leaveHalfAlive(h *simHost) {
 	s, n := &w.faultR, len(w.hosts)
@@ -37,7 +40,7 @@ func (w *fullWorld) leaveHalfAlive(h *simHost) {
 	case outsiderFull:
 		h.full = true
 	case outsiderDrifts:
-		h.drift = int64(pick(s, -300_000, 300_000))
+		h.drift = int64(pick(s, -outsiderDriftPPM, outsiderDriftPPM))
 		// The clock shows now what it did, and goes on at another pace.
 		was := h.clock.local(w.now)
 		h.clock.ppm = h.drift

@@ -73,7 +73,7 @@ func (w *world) imageArrives(o *occurrence) {
 			return
 		}
 		r.incoming = t.image
-		r.core.Restored(w.local(r), t.image.meta)
+		r.core.Restored(w.clock(r), t.image.meta)
 		w.touch(r)
 	} else {
 		t.ok = false

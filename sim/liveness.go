@@ -400,7 +400,7 @@ func (w *world) offer() {
 		}
 		w.commandIDs++
 		e := []smr.Entry{{Kind: smr.KindCommand, Data: appendCommand(nil, w.commandIDs, 0, commandBytesMin)}}
-		if r.core.Propose(w.local(r), e) == nil {
+		if r.core.Propose(w.clock(r), e) == nil {
 			w.touch(r)
 		}
 	}

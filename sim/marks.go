@@ -123,6 +123,7 @@ const (
 	MarkSearched
 	MarkSearchUndecided
 	MarkLocalRead
+	MarkLeaseRead
 	markCount
 )
 
@@ -142,7 +143,7 @@ var markNames = [markCount]string{
 	"large-command", "burst", "frame-dropped", "retried", "slow-host", "slow-link", "bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
-	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read", "lease-read",
 }
 
 // MarkNamed returns the mark of that name.

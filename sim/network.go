@@ -190,7 +190,7 @@ func (w *world) deliver(o *occurrence) {
 	}
 	w.traceMessage(EventDeliver, m)
 	last := r.state.Last
-	r.core.Step(w.local(r), m)
+	r.core.Step(w.clock(r), m)
 	if m.Type == raft.MsgSuffix && r.core.State().Last > last {
 		w.marks.hit(MarkSuffixTaken)
 	}

@@ -42,6 +42,7 @@ var knobs = func() []knob {
 			f.tailBytes, f.committedBytes, f.backlogBytes, f.uncommittedBytes = 0, 0, 0, 0
 		}},
 		{"rest", func(f *features, _ *fullFeatures) bool { return f.rest }, func(f *features, _ *fullFeatures) { f.rest, f.restRenewal, f.calmFor = false, 0, 0 }},
+		{"lease", func(f *features, _ *fullFeatures) bool { return f.lease }, func(f *features, _ *fullFeatures) { f.lease = false }},
 		{"star", func(f *features, _ *fullFeatures) bool { return f.star }, func(f *features, _ *fullFeatures) { f.star = false }},
 		{"breaks", func(_ *features, x *fullFeatures) bool { return x.breakPermille+x.corruptPermille > 0 }, func(_ *features, x *fullFeatures) { x.breakPermille, x.corruptPermille = 0, 0 }},
 		{"kills", func(_ *features, x *fullFeatures) bool { return x.killPermille > 0 }, func(_ *features, x *fullFeatures) { x.killPermille = 0 }},

@@ -119,6 +119,7 @@ func (w *world) restart(r *replica) {
 		return
 	}
 	r.core = core
+	core.Clock(w.local(r))
 	r.state = core.State()
 	w.note(0xa1, uint64(r.id), r.hs.Term, r.log.last())
 	w.trace(Event{Kind: EventRestart, Replica: r.id, Term: r.hs.Term, Index: r.log.last()})
@@ -279,6 +280,7 @@ func (w *world) takeRole(r *replica, before *raft.State) {
 	if s.Role == raft.Leader && w.leads(r.id, s.Term) {
 		w.marks.hit(MarkElection)
 		w.complete(r.id, s.Term, &r.log)
+		w.checkLeases(r)
 		w.elected(r)
 	}
 }

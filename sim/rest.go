@@ -70,8 +70,8 @@ func (w *world) pulse(r *replica) {
 }
 
 func (w *world) lost(r *replica, peer smr.ReplicaID) {
-	r.core.LeaderLost(w.local(r), peer)
-	r.core.Unreachable(w.local(r), peer)
+	r.core.LeaderLost(w.clock(r), peer)
+	r.core.Unreachable(w.clock(r), peer)
 	w.touch(r)
 }
 
@@ -89,7 +89,7 @@ func (w *world) pulsed(r *replica, ref int32) {
 	if l.silent {
 		l.silent = false
 		w.marks.hit(MarkPulseBack)
-		r.core.Reachable(w.local(r), peer)
+		r.core.Reachable(w.clock(r), peer)
 		w.touch(r)
 	}
 }
@@ -111,7 +111,7 @@ func (w *world) takeRest(r *replica, before *raft.State) {
 	}
 	for i := range w.replicas {
 		if r.listening[i].silent {
-			r.core.Unreachable(w.local(r), smr.ReplicaID(i+1))
+			r.core.Unreachable(w.clock(r), smr.ReplicaID(i+1))
 		}
 	}
 }

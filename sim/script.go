@@ -51,6 +51,8 @@ type ScriptOptions struct {
 	Patience time.Duration
 	// OneEntry lets a message carry one entry at most.
 	OneEntry bool
+	// Lease lets leaders answer reads by a lease. All clocks are right.
+	Lease bool
 	// Rest lets the group rest when nothing happens.
 	Rest bool
 	// ManualTimers lets no replica stand but by Stand; Core alone.
@@ -226,6 +228,7 @@ func scriptFeatures(o *ScriptOptions) features {
 	if o.OneEntry {
 		f.appendEntriesMax = 1
 	}
+	f.lease = o.Lease
 	if o.Rest {
 		f.rest, f.restRenewal = true, 400*o.ElectionTimeout
 	}

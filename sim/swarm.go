@@ -33,6 +33,8 @@ type features struct {
 	durableMachine             bool
 	compaction                 bool
 
+	lease bool // leaders answer reads by a lease
+
 	clients, keys    int
 	batchMax         int
 	thinkMax         time.Duration
@@ -108,6 +110,10 @@ func drawFeatures(seed uint64, o *Options) features {
 	f.drawRest(&own)
 	own = fork(seed, 12)
 	f.eager = own.permille(300)
+	own = fork(seed, 37)
+	if f.lease = own.permille(400); f.lease && o.Mode == Core {
+		f.dropAction(actClockJump) // it is hosts that tell a jump from a time that has passed
+	}
 	if o.EveryFault {
 		f.everyFault()
 	}
@@ -266,5 +272,7 @@ func (f *features) config() raft.Config {
 		Rest:                 f.rest,
 		RestRenewal:          f.restRenewal,
 		EagerStart:           f.eager,
+		LeaderLease:          f.lease,
+		ClockDriftMax:        max(1, f.clockDriftPPM),
 	}
 }

@@ -35,6 +35,12 @@ var switchCases = []struct {
 	// committed, it waits until it has done so."
 	{"own-term-read", Core, "own-term-read", nil, []Class{Linearizability}, 100},
 	{"own-term-read/hosts", Full, "own-term-read", nil, []Class{Linearizability}, 200},
+	// Thesis §6.4.1: "Once the leader's heartbeats were acknowledged by a majority of
+	// the cluster, it would extend its lease to start + election timeout / clock drift
+	// bound".
+	{"lease-bound/cause", Core, "lease-bound", nil, []Class{LeaseExclusion}, 100},
+	{"lease-bound/hosts/cause", Full, "lease-bound", nil, []Class{LeaseExclusion}, 100},
+	{"lease-bound/effect", Core, "lease-bound", []Class{LeaseExclusion}, []Class{Linearizability}, 1000},
 	// Thesis §6.4: "The leader waits for its state machine to advance at least
 	// as far as readIndex".
 	{"apply-wait", Full, "apply-wait", nil, []Class{Linearizability}, 100},

@@ -69,7 +69,7 @@ type Tracer interface{ Trace(e *Event) }
 
 var messageNames = [...]string{
 	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
-	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix",
+	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix", "promise",
 }
 
 func messageName(t raft.MessageType) string {

@@ -36,6 +36,8 @@ const (
 	Unpersisted Class = "unpersisted"
 	// Watermarks: applied ≤ commit ≤ last does not hold.
 	Watermarks Class = "watermarks"
+	// LeaseExclusion: a leader was elected while another one held a lease.
+	LeaseExclusion Class = "lease-exclusion"
 	// Linearizability: a read missed a write that was acknowledged before it
 	// began, or the history of a register has no order.
 	Linearizability Class = "linearizability"
@@ -61,7 +63,7 @@ const (
 func Classes() []Class {
 	return []Class{
 		ElectionSafety, LeaderAppendOnly, LogMatching, LeaderCompleteness, StateMachineSafety, Monotonic, CommitQuorum,
-		Unpersisted, Watermarks, Linearizability, LostWrite, ExactlyOnce, WrongAnswer, Liveness, NoProgress, Invariant, Contract,
+		Unpersisted, Watermarks, LeaseExclusion, Linearizability, LostWrite, ExactlyOnce, WrongAnswer, Liveness, NoProgress, Invariant, Contract,
 	}
 }
 

@@ -141,7 +141,7 @@ func (w *world) dispatch(o *occurrence) {
 			return // an alarm that was set for later since, or put forward
 		}
 		r.tickAt = smr.Never
-		if now := w.local(r); r.core.Deadline() <= now {
+		if now := w.clock(r); r.core.Deadline() <= now {
 			r.core.Tick(now)
 			w.touch(r)
 		} else {
@@ -181,6 +181,13 @@ func (w *world) traceMessage(k EventKind, m *raft.Message) {
 }
 
 func (w *world) local(r *replica) smr.Instant { return r.clock.local(w.now) }
+
+// clock tells a core the time.
+func (w *world) clock(r *replica) smr.Instant {
+	now := w.local(r)
+	r.core.Clock(now)
+	return now
+}
 
 func (w *world) timeouts(n int) time.Duration {
 	return w.features.electionTimeout * time.Duration(n)

@@ -15,8 +15,12 @@ import (
 // by the bytes that are there.
 const entryBytesMin = 5
 
-// messageTypeMax is the last message type that this version knows.
-const messageTypeMax = raft.MsgSuffix
+// messageTypeMax is the last type of message that all hosts know, spareTypeMax the
+// last one that this version knows.
+const (
+	messageTypeMax = raft.MsgSuffix
+	spareTypeMax   = raft.MsgPromise
+)
 
 // Reader reads the items of one frame after another. The zero value is a frame
 // without items.
@@ -95,7 +99,10 @@ func (it *Item) decode(kind ItemKind, body []byte) (known, ok bool) {
 	d := smr.Decoder{B: body}
 	switch kind {
 	case KindMessage:
-		ok = decodeMessage(&d, &it.Message)
+		ok = decodeMessage(&d, &it.Message) && it.Message.Type <= messageTypeMax
+	case kindSpareMessage:
+		kind = KindMessage
+		ok = decodeMessage(&d, &it.Message) && it.Message.Type > messageTypeMax
 	case KindForward:
 		ok = decodeForward(&d, &it.Forward)
 	case KindForwardReject:
@@ -129,7 +136,7 @@ func decodeMessage(d *smr.Decoder, m *raft.Message) bool {
 	m.Group = smr.GroupID(d.Uvarint())
 	m.From, m.To = smr.ReplicaID(d.Uvarint()), smr.ReplicaID(d.Uvarint())
 	m.Term = d.Uvarint()
-	if d.Failed || flags&^flagsAll != 0 || m.Type == 0 || m.Type > messageTypeMax || m.Group == 0 || m.From == 0 || m.To == 0 {
+	if d.Failed || flags&^flagsAll != 0 || m.Type == 0 || m.Type > spareTypeMax || m.Group == 0 || m.From == 0 || m.To == 0 {
 		return false
 	}
 	m.Reject = flags&flagReject != 0

@@ -53,7 +53,11 @@ func end(dst []byte, at int) []byte {
 func AppendMessage(dst []byte, m *raft.Message) []byte {
 	at := len(dst)
 	flags := messageFlags(m)
-	dst = begin(dst, KindMessage)
+	kind := KindMessage
+	if m.Type > messageTypeMax {
+		kind = kindSpareMessage
+	}
+	dst = begin(dst, kind)
 	dst = append(dst, byte(m.Type), byte(flags), byte(flags>>8))
 	dst = binary.AppendUvarint(dst, uint64(m.Group))
 	dst = binary.AppendUvarint(dst, uint64(m.From))

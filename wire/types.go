@@ -32,6 +32,9 @@ const (
 	KindSnapshotStatus ItemKind = 9
 	// KindPulse says that the sender's shard lives.
 	KindPulse ItemKind = 10
+	// kindSpareMessage is a message of a type that older hosts do not know, and can do
+	// without. It is read as KindMessage.
+	kindSpareMessage ItemKind = 12
 )
 
 // Forward carries proposals of a replica that does not lead to the one that

@@ -253,7 +253,7 @@ func genItem(t *rapid.T) Item {
 	switch it.Kind {
 	case KindMessage:
 		it.Message = raft.Message{
-			Type: raft.MessageType(rapid.IntRange(1, int(messageTypeMax)).Draw(t, "type")), Group: group,
+			Type: raft.MessageType(rapid.IntRange(1, int(spareTypeMax)).Draw(t, "type")), Group: group,
 			From: smr.ReplicaID(genID().Draw(t, "from")), To: smr.ReplicaID(genID().Draw(t, "to")),
 			Term: u("term"), Index: u("index"), LogTerm: u("log term"), Commit: u("commit"), Round: u("round"),
 			ConflictIndex: u("conflict index"), ConflictTerm: u("conflict term"),

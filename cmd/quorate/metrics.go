@@ -53,6 +53,7 @@ func newHostCollector(h *host.Host, self smr.ReplicaID) *hostCollector {
 			counter("turns_total", "Turns that the shards have taken.", func(s *host.Stats) float64 { return float64(s.Turns) }),
 			counter("proposals_total", "Proposals of this member's clients.", func(s *host.Stats) float64 { return float64(s.Proposals) }),
 			counter("reads_total", "Linearizable reads of this member's clients.", func(s *host.Stats) float64 { return float64(s.Reads) }),
+			counter("lease_reads_total", "Linearizable reads of this member's clients that it answered by its lease, without asking the others.", func(s *host.Stats) float64 { return float64(s.LeaseReads) }),
 			counter("committed_total", "Entries that this member has seen committed.", func(s *host.Stats) float64 { return float64(s.Committed) }),
 			counter("forwarded_total", "Proposals sent on to the leader.", func(s *host.Stats) float64 { return float64(s.Forwarded) }),
 			counter("reproposed_total", "Proposals made again because a change of leader had lost them.", func(s *host.Stats) float64 { return float64(s.Reproposed) }),

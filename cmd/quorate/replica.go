@@ -24,6 +24,7 @@ import (
 	"github.com/quorate/quorate/internal/roster"
 	"github.com/quorate/quorate/internal/settings"
 	"github.com/quorate/quorate/kv"
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/vfs"
 )
@@ -136,6 +137,7 @@ func (r *replica) hostConfig(fs vfs.FS) (host.Config, error) {
 		ElectionTimeout: s.Election, HeartbeatInterval: s.Heartbeat, RequestTimeout: requestTimeout(s),
 		CommandBytesMax: max(4<<20, 2*s.MaxRequestBytes),
 		InboxBytesMax:   max(64<<20, 4*s.MaxRequestBytes), LogBufferBytesMax: max(64<<20, 4*s.MaxRequestBytes),
+		Raft:      raft.Config{LeaderLease: s.LeaderLease},
 		Snapshots: host.SnapshotConfig{BandwidthBytes: int64(s.SnapshotBandwidth)},
 		Logger:    r.log,
 	}, nil

@@ -43,6 +43,8 @@ type Settings struct {
 	MaxRequestBytes int
 	MaxTxnOps       int
 	MaxStreams      uint32
+	// LeaderLease lets a leader answer reads by a lease.
+	LeaderLease bool
 	// SnapshotBandwidth bounds the bytes of snapshots sent per second.
 	SnapshotBandwidth int
 	// KeepAliveMinTime is the least interval at which clients may ping,

@@ -49,6 +49,8 @@ var flags = []Flag{
 		func(s *Settings, v string) error { return setMillis(&s.Heartbeat, v) }},
 	{"election-timeout", "1000", "time without a leader after which a member stands for election, in milliseconds", false, SectionMember,
 		func(s *Settings, v string) error { return setMillis(&s.Election, v) }},
+	{"leader-lease", "false", "let a leader answer reads without asking the others, while they have promised to elect nobody else; on all members or none", true, SectionMember,
+		func(s *Settings, v string) error { return setBool(&s.LeaderLease, v) }},
 	{"max-request-bytes", strconv.Itoa(DefaultMaxRequestBytes), "largest request of a client", false, SectionMember,
 		func(s *Settings, v string) error { return setInt(&s.MaxRequestBytes, v, 1, 64<<20) }},
 	{"max-txn-ops", strconv.Itoa(DefaultMaxTxnOps), "most operations of one transaction", false, SectionMember,
