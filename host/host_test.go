@@ -625,3 +625,35 @@ func TestBadConfig(t *testing.T) {
 		t.Errorf("second start: %v", err)
 	}
 }
+
+// A leader with a lease answers reads of its own host without a round, and sees what it
+// has acknowledged; followers ask it, as ever.
+func TestLeaderLease(t *testing.T) {
+	c := newCluster(t, 3, func(cfg *host.Config) { cfg.Raft.LeaderLease = true })
+	c.propose(1, "first")
+	for n := 1; ; n++ {
+		leader := c.leader()
+		c.propose(leader, fmt.Sprint(n))
+		for id := range c.hosts {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			_, err := c.groups[id].Read(ctx, nil)
+			cancel()
+			if err != nil {
+				t.Fatalf("host %d: %v", id, err)
+			}
+			if got := len(c.machines[id].all()); got < n+1 {
+				t.Fatalf("host %d has applied %d commands of %d when it answers", id, got, n+1)
+			}
+		}
+		st := c.hosts[leader].Stats()
+		if st.LeaseReads > st.Reads {
+			t.Fatalf("%d reads under a lease of %d", st.LeaseReads, st.Reads)
+		}
+		if st.LeaseReads > 10 {
+			return
+		}
+		if n > 100_000 {
+			t.Fatalf("no lease: %+v", st)
+		}
+	}
+}
