@@ -24,6 +24,8 @@ type system struct {
 	bin     string
 	args    []string // before the flags that all have
 	members int
+	// reads: it is measured where there are reads alone.
+	reads bool
 }
 
 // prepare builds what is to be measured.
@@ -39,6 +41,9 @@ func prepare(ctx context.Context, o *options, dir string) ([]system, error) {
 		case "quorate":
 			s.args = []string{"serve", "--log-level", "warn"}
 			s.bin, err = build(ctx, *o.bin[name], "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
+		case "quorate-lease":
+			s.args, s.reads = []string{"serve", "--log-level", "warn", "--leader-lease"}, true
+			s.bin, err = build(ctx, *o.bin["quorate"], "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
 		case "echo":
 			s.members = 1
 			s.bin, err = os.Executable()
@@ -68,7 +73,7 @@ func (s *system) variant(o *options, name string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no system %q; there are etcd, quorate, echo and the variants", name)
+	return fmt.Errorf("no system %q; there are etcd, quorate, quorate-lease, echo and the variants", name)
 }
 
 // build returns given, or builds pkg of the module in dir.

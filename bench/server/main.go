@@ -65,7 +65,7 @@ func (v *variants) Set(s string) error {
 
 func main() {
 	o := options{bin: map[string]*string{}}
-	flag.StringVar(&o.systems, "systems", "etcd,quorate,echo", "what to measure; echo is a server that does nothing: the limit of gRPC")
+	flag.StringVar(&o.systems, "systems", "etcd,quorate,quorate-lease,echo", "what to measure; quorate-lease is with --leader-lease, for works with reads; echo is a server that does nothing: the limit of gRPC")
 	flag.Var(&o.variants, "variant", "another program that is quorate, as name=path or \"name=path --flag …\"; may be repeated")
 	flag.StringVar(&o.only, "only", "", "only works whose name contains this, e.g. \"put 16 B, 256\"")
 	flag.DurationVar(&o.window, "for", 5*time.Second, "length of a window")
@@ -122,6 +122,9 @@ func run(ctx context.Context, o *options) error {
 				continue
 			}
 			for _, s := range systems {
+				if s.reads && w.Work == load.Put {
+					continue
+				}
 				m, err := measure(ctx, o, dir, s, w, r)
 				if ctx.Err() != nil {
 					return ctx.Err()
