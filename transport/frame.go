@@ -53,6 +53,9 @@ func (f *frameReader) next() (Frame, error) {
 		if f.w-f.r >= headBytes {
 			head := f.chunk.b[f.r:]
 			n := uint64(binary.LittleEndian.Uint32(head))
+			if n == 0 {
+				return Frame{}, fmt.Errorf("%w: its head says that it has no bytes", ErrFrameCorrupt)
+			}
 			if n > uint64(f.frameBytesMax) {
 				return Frame{}, fmt.Errorf("%w: a frame of %d bytes exceeds FrameBytesMax of %d", ErrFrameTooLarge, n, f.frameBytesMax)
 			}

@@ -45,7 +45,7 @@ func TestReaderKeepsFrames(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			var frames [][]byte
 			for i := range c.frames {
-				frames = append(frames, pattern(rng.IntN(c.bytesMax), i))
+				frames = append(frames, pattern(1+rng.IntN(c.bytesMax), i))
 			}
 			reads := 0
 			f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: c.pieceMax}, checksums: true, frameBytesMax: 1 << 26, read: func(int) { reads++ }}
@@ -85,7 +85,7 @@ func TestReaderUsesMemoryAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 5))
 	var frames [][]byte
 	for i := range 20000 {
-		frames = append(frames, pattern(rng.IntN(3000), i))
+		frames = append(frames, pattern(1+rng.IntN(3000), i))
 	}
 	f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: 100_000}, checksums: true, frameBytesMax: 1 << 26, read: func(int) {}}
 	type held struct {
@@ -199,13 +199,16 @@ func TestSpoiltFrames(t *testing.T) {
 		refused("burst", spoilt)
 		refused("cut short", stream[:at])
 	}
+	// The checksum of nothing is zero, so zeros would be frames of no bytes.
+	refused("a lost page", make([]byte, len(stream)))
+	refused("a lost head", append(make([]byte, headBytes), payload...))
 	if f, err := FirstFrame(append(bytes.Clone(stream[:len(stream)-1]), 0xee), false); err != nil || len(f.B) != len(payload) {
 		t.Errorf("a spoilt frame on a connection without checksums: %v", err)
 	}
 }
 
 func FuzzFrameReader(f *testing.F) {
-	f.Add(encoded([]byte("one"), nil, []byte("two")), uint8(3))
+	f.Add(encoded([]byte("one"), []byte("t"), []byte("two")), uint8(3))
 	f.Add(encoded(make([]byte, 5000)), uint8(255))
 	f.Fuzz(func(t *testing.T, b []byte, pieceMax uint8) {
 		const frameBytesMax = 10000
