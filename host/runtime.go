@@ -67,6 +67,9 @@ type Protections struct {
 	DiskWatch bool
 	// Pulse: groups rest although no host vouches for another.
 	Pulse bool
+	// UnknownKinds: a frame is not read beyond an item of a kind that this version
+	// does not know.
+	UnknownKinds bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -154,6 +157,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		clock:   groupClock{limit: smr.Never},
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
+		reader:  wire.Reader{Strict: rt.env.Without.UnknownKinds},
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}
