@@ -67,6 +67,9 @@ type Protections struct {
 	DiskWatch bool
 	// Pulse: groups rest although no host vouches for another.
 	Pulse bool
+	// UnknownKinds: a frame is not read beyond an item of a kind that this version
+	// does not know.
+	UnknownKinds bool
 }
 
 // Runtime is a host without goroutines and without a clock. Every method but
@@ -155,6 +158,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		out:     outbox{shard: uint32(number), sender: rt.env.Sender, log: cfg.Logger},
 		digest:  rt.env.WatchDigest,
 		now:     rt.env.Now,
+		reader:  wire.Reader{Strict: rt.env.Without.UnknownKinds},
 	}
 	s.memory.TailBytesMax = cfg.TailBytesMax
 	s.inbox = inbox{bytesMax: cfg.InboxBytesMax, wake: wakeOf(rt.env.WakeShard, number)}

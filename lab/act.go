@@ -87,6 +87,11 @@ func (a crash) act(r *run) error {
 
 func (a restart) act(r *run) error {
 	for _, id := range a.ids {
+		if r.scenario.Setup.Hosts > 0 {
+			if err := r.world.Upgrade(id, a.newer); err != nil {
+				return err
+			}
+		}
 		r.world.Restart(id)
 		r.settle()
 	}

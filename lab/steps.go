@@ -23,8 +23,11 @@ type (
 		ids   []smr.ReplicaID
 		power bool
 	}
-	restart struct{ ids []smr.ReplicaID }
-	pause   struct {
+	restart struct {
+		ids   []smr.ReplicaID
+		newer bool // of a newer version than the others
+	}
+	pause struct {
 		id          smr.ReplicaID
 		apply, disk bool
 		off         bool
@@ -116,7 +119,7 @@ func (p *parser) action() action {
 	case "kill":
 		a = crash{p.replicas(), false}
 	case "restart":
-		a = restart{p.replicas()}
+		a = p.restart()
 	case "pause", "resume":
 		a = p.pause(w == "resume")
 	case "cut", "heal":
@@ -188,6 +191,15 @@ func (p *parser) pause(off bool) action {
 	s.disk = !s.apply && p.accept("disk")
 	s.id = p.replica()
 	return s
+}
+
+func (p *parser) restart() action {
+	a := restart{ids: p.replicas()}
+	col := p.col()
+	if a.newer = p.accept("newer"); a.newer && p.s.Setup.Hosts == 0 {
+		p.fail(col, "hosts alone have versions")
+	}
+	return a
 }
 
 func (p *parser) notice() action {

@@ -32,6 +32,7 @@ func (f *features) everyFault() {
 // everyFault lets take part what whole hosts have beside that.
 func (x *fullFeatures) everyFault() {
 	x.breakPermille, x.corruptPermille = max(x.breakPermille, 10), max(x.corruptPermille, 5)
+	x.garblePermille, x.newerPermille = max(x.garblePermille, 2), max(x.newerPermille, 300)
 	x.noticePermille, x.patientPermille = max(x.noticePermille, 500), max(x.patientPermille, 500)
 	x.keepPercent, x.killPermille = max(x.keepPercent, 30), max(x.killPermille, 300)
 	x.crashOpPermille = max(x.crashOpPermille, 300)

@@ -9,7 +9,7 @@ var (
 		MarkPause, MarkClockJump, MarkCutFull, MarkCutPartial, MarkCutOneWay, MarkCutFlapping, MarkCutLeader, MarkCutShape,
 	}
 	hostFaults = []Mark{
-		MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkStall, MarkSyncFailed, MarkDiskFull, MarkCrash, MarkCrashMidSync,
+		MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkGarbledFrame, MarkBadFrame, MarkNews, MarkStall, MarkSyncFailed, MarkDiskFull, MarkCrash, MarkCrashMidSync,
 		MarkCrashAll, MarkHunted, MarkApplyStall, MarkSnapshotCut, MarkCrashTaking, MarkPause, MarkClockJump,
 		MarkCutFull, MarkCutPartial, MarkCutOneWay, MarkCutFlapping, MarkCutLeader, MarkCutShape,
 	}

@@ -57,6 +57,10 @@ type simHost struct {
 	drift    int64
 	// moved is what the life has sent and received of snapshots.
 	moved uint64
+	// newer: the life is of a newer version. garbled counts the frames that have
+	// reached it garbled.
+	newer   bool
+	garbled uint64
 }
 
 // seat is a host's replica of one group.
@@ -169,7 +173,10 @@ func (w *fullWorld) restart(h *simHost) {
 	if h.outsider == outsiderDrifts {
 		h.clock.ppm = h.drift
 	}
-	h.pausedUntil, h.moved = 0, 0
+	h.pausedUntil, h.moved, h.garbled = 0, 0, 0
+	if !w.byHand {
+		h.drawVersion()
+	}
 	h.due = make([]smr.Instant, partsPerShard*w.full.shards+w.workers())
 	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {
@@ -461,6 +468,7 @@ func (h *simHost) close() {
 		return
 	}
 	s := h.rt.Stats()
+	h.badFrames(s.BadFrames)
 	h.w.snapshotMarks(&s)
 	h.w.restMarks(h)
 	h.w.marks[MarkLeaseRead] += s.LeaseReads
@@ -519,6 +527,7 @@ func (e *ear) Handle(_ context.Context, r slog.Record) error {
 			break
 		}
 		h.w.fail(Invariant, ids(h.id), "%s", text)
+	case strings.HasPrefix(r.Message, "a peer sent a frame that cannot be read") && h.garbled > 0:
 	case strings.HasPrefix(r.Message, "a snapshot") && !h.hurt:
 		h.w.fail(Contract, ids(h.id), "%s", text)
 	case strings.Contains(r.Message, "cannot be read") && !h.afflicted() && !strings.HasPrefix(r.Message, "a snapshot"):

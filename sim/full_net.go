@@ -30,6 +30,8 @@ type wires struct {
 	// outlives the cut: TCP sends them again when the way is free.
 	held [replicasMax][replicasMax][]int32
 	slow [replicasMax][replicasMax]bool
+	// unchecked: the transport takes frames that do not match their checksums.
+	unchecked bool
 }
 
 // frame is a frame under way.
@@ -38,6 +40,10 @@ type frame struct {
 	from uint8
 	bulk bool
 	life uint32
+	// spoilt, if not nil, is what the connection brings of it. garbled: b is not what
+	// was sent.
+	spoilt  []byte
+	garbled bool
 }
 
 // sender is a host's way out.
@@ -62,8 +68,12 @@ func (s sender) Send(to uint64, b *transport.Buffer) error {
 		w.fail(Contract, ids(h.id), "sends a frame to %d", to)
 		return errGone
 	}
-	w.checkFrame(h, b.B)
-	w.net.send(from, dest, b.B, s.bulk)
+	out := b.B
+	if h.newer {
+		out = w.withNews(out)
+	}
+	w.checkFrame(h, out)
+	w.net.send(from, dest, out, s.bulk)
 	return nil
 }
 
@@ -87,15 +97,8 @@ func (n *wires) send(from, to int, b []byte, bulk bool) {
 	}
 	f := &w.features
 	chaos := w.phase == phaseChaos
-	if chaos && n.rng.permille(w.full.breakPermille) {
-		w.marks.hit(MarkBrokenConnection)
-		switch {
-		case n.rng.permille(w.full.corruptPermille * 100):
-			w.marks.hit(MarkCorruptFrame)
-		case n.rng.flip():
-			w.marks.hit(MarkTornFrame)
-		}
-		n.snap(from, to)
+	out := frame{b: b, from: uint8(from), bulk: bulk}
+	if chaos && !n.change(&out, to) {
 		return
 	}
 	if n.lives[from][to]&1 == 1 {
@@ -106,7 +109,30 @@ func (n *wires) send(from, to int, b []byte, bulk bool) {
 	if chaos && n.rng.permille(f.slowPermille) {
 		d = n.rng.between(f.delayMax, f.slowMax)
 	}
-	n.dispatch(from, to, n.keep(frame{b: b, from: uint8(from), bulk: bulk, life: n.lives[from][to]}), n.slowed(from, to, d))
+	out.life = n.lives[from][to]
+	n.dispatch(from, to, n.keep(out), n.slowed(from, to, d))
+}
+
+// change lets happen to a frame what can in the chaos: it breaks the connection
+// instead of arriving, or its bytes change.
+func (n *wires) change(f *frame, to int) (arrives bool) {
+	w := n.w
+	if n.rng.permille(w.full.breakPermille) {
+		if !n.rng.permille(w.full.corruptPermille * 100) {
+			w.marks.hit(MarkBrokenConnection)
+			if n.rng.flip() {
+				w.marks.hit(MarkTornFrame)
+			}
+			n.snap(int(f.from), to)
+			return false
+		}
+		f.spoilt = n.spoil(f.b)
+	} else if w.frameR.permille(w.full.garblePermille) {
+		if g := n.garble(f.b); g != nil {
+			f.b, f.garbled = g, true
+		}
+	}
+	return true
 }
 
 func (n *wires) dispatch(from, to int, ref int32, d time.Duration) {
@@ -214,8 +240,20 @@ func (n *wires) deliver(o *occurrence) {
 	}
 	n.slab[o.ref] = frame{}
 	n.free = append(n.free, o.ref)
+	if f.spoilt != nil && !n.takeSpoilt(&f, int(o.who)) {
+		return
+	}
 	w.traceFrame(EventDeliver, int(f.from), int(o.who), f.b)
-	if err := h.rt.Deliver(smr.ReplicaID(f.from+1), transport.PoisonFrame(f.b)); err != nil && !errors.Is(err, host.ErrBusy) {
+	if f.garbled {
+		w.marks.hit(MarkGarbledFrame)
+		h.garbled++
+	}
+	err := h.rt.Deliver(smr.ReplicaID(f.from+1), transport.PoisonFrame(f.b))
+	switch {
+	case err == nil || errors.Is(err, host.ErrBusy):
+	case f.garbled: // by its header
+		w.marks.hit(MarkBadFrame)
+	default:
 		w.fail(Contract, ids(h.id), "refuses a frame of %d: %v", f.from+1, err)
 	}
 }

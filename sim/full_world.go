@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/host"
@@ -35,6 +36,8 @@ type fullWorld struct {
 	faultR  source
 	loadR   source
 	tellR   source
+	frameR  source
+	newerR  source
 	frames  frameReader
 	local   localReads
 }
@@ -45,6 +48,9 @@ type fullFeatures struct {
 	segmentBytes   int64
 	// breakPermille of the frames break their connection instead of arriving.
 	breakPermille, corruptPermille int
+	// garblePermille of the frames arrive garbled; newerPermille of the lives of hosts
+	// are of a newer version.
+	garblePermille, newerPermille int
 	// noticePermille of the broken connections are noticed at once.
 	noticePermille int
 	// patientPermille of the connections outlive a cut.
@@ -112,6 +118,13 @@ func drawFull(seed uint64) fullFeatures {
 	f.load = drawLoad(seed)
 	own := fork(seed, 41)
 	f.lateWord = own.permille(500)
+	own = fork(seed, 30)
+	if own.permille(250) {
+		f.garblePermille = pick(&own, 2, 10, 30)
+	}
+	if own.permille(400) {
+		f.newerPermille = pick(&own, 300, 700)
+	}
 	return f
 }
 
@@ -151,7 +164,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), frameR: fork(seed, 31), newerR: fork(seed, 32), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)
@@ -178,7 +191,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	if w.without, err = protections(o.Without); err != nil {
 		return nil, err
 	}
-	w.net = wires{w: w, rng: fork(seed, 3)}
+	w.net = wires{w: w, rng: fork(seed, 3), unchecked: slices.Contains(o.Without, "frame-checksum")}
 	var members smr.Configuration
 	for i := range f.replicas {
 		members.Members = append(members.Members, smr.Member{ID: smr.ReplicaID(i + 1), Role: smr.Voter})

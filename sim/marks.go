@@ -124,6 +124,10 @@ const (
 	MarkSearchUndecided
 	MarkLocalRead
 	MarkLeaseRead
+	MarkGarbledFrame
+	MarkBadFrame
+	MarkNewer
+	MarkNews
 	markCount
 )
 
@@ -144,6 +148,7 @@ var markNames = [markCount]string{
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read", "lease-read",
+	"garbled-frame", "bad-frame", "newer-version", "news",
 }
 
 // MarkNamed returns the mark of that name.

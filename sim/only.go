@@ -45,6 +45,8 @@ var knobs = func() []knob {
 		{"lease", func(f *features, _ *fullFeatures) bool { return f.lease }, func(f *features, _ *fullFeatures) { f.lease = false }},
 		{"star", func(f *features, _ *fullFeatures) bool { return f.star }, func(f *features, _ *fullFeatures) { f.star = false }},
 		{"breaks", func(_ *features, x *fullFeatures) bool { return x.breakPermille+x.corruptPermille > 0 }, func(_ *features, x *fullFeatures) { x.breakPermille, x.corruptPermille = 0, 0 }},
+		{"garbled-frames", func(_ *features, x *fullFeatures) bool { return x.garblePermille > 0 }, func(_ *features, x *fullFeatures) { x.garblePermille = 0 }},
+		{"upgrades", func(_ *features, x *fullFeatures) bool { return x.newerPermille > 0 }, func(_ *features, x *fullFeatures) { x.newerPermille = 0 }},
 		{"kills", func(_ *features, x *fullFeatures) bool { return x.killPermille > 0 }, func(_ *features, x *fullFeatures) { x.killPermille = 0 }},
 		{"crash-at-operation", func(_ *features, x *fullFeatures) bool { return x.crashOpPermille > 0 }, func(_ *features, x *fullFeatures) { x.crashOpPermille = 0 }},
 		{"failing-syncs", func(_ *features, x *fullFeatures) bool { return x.syncFailPermille > 0 }, func(_ *features, x *fullFeatures) { x.syncFailPermille = 0 }},
@@ -83,7 +85,7 @@ var knobs = func() []knob {
 // only says of which world alone a feature is.
 var only = map[string]Mode{
 	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
-	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
+	"breaks": Full, "garbled-frames": Full, "upgrades": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
 	"slow-host": Full, "slow-links": Full, "small-limits": Full, "large-values": Full, "bursts": Full,
 	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
 	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,

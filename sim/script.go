@@ -169,9 +169,10 @@ type driver interface {
 	notice(id, peer smr.ReplicaID)
 	crash(id smr.ReplicaID, power bool)
 	restart(id smr.ReplicaID)
-	// light, compact and readLog are of whole hosts: see Script.CrashAt, Compact
-	// and ReadLog.
+	// light, upgrade, compact and readLog are of whole hosts: see Script.CrashAt,
+	// Upgrade, Compact and ReadLog.
 	light(id smr.ReplicaID, f Fuse) error
+	upgrade(id smr.ReplicaID, newer bool) error
 	compactLog(id smr.ReplicaID) error
 	readLog(id smr.ReplicaID, index uint64) error
 	// reason says under which pause o falls.

@@ -43,7 +43,7 @@ func (s *Script) buildHosts() error {
 	d := &scriptHosts{script: s, chain: map[[2]uint64]link{}}
 	w := &fullWorld{
 		byHand: true, local: newLocalReads(o.Seed),
-		features: scriptFeatures(o), clockR: fork(o.Seed, 4), diskR: fork(o.Seed, 5), turnR: fork(o.Seed, 6), faultR: fork(o.Seed, 20), loadR: fork(o.Seed, 27),
+		features: scriptFeatures(o), clockR: fork(o.Seed, 4), diskR: fork(o.Seed, 5), turnR: fork(o.Seed, 6), faultR: fork(o.Seed, 20), loadR: fork(o.Seed, 27), newerR: fork(o.Seed, 32),
 		full:   fullFeatures{groups: 1, shards: 1, segmentBytes: 64 << 10},
 		common: newCommon(o.Seed, &Options{Skip: o.Skip, Tracer: chainTracer{o.Tracer, d}}),
 	}

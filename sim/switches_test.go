@@ -60,6 +60,12 @@ var switchCases = []struct {
 	// star has no leader while its middle has an old log.
 	{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},
 	{"election-catch-up/hosts", Full, "election-catch-up", nil, []Class{Liveness}, 200},
+	// Package transport: "TCP's own is too weak for data that a quorum will believe".
+	{"frame-checksum/cause", Full, "frame-checksum", nil, []Class{Contract}, 200},
+	{"frame-checksum/effect", Full, "frame-checksum", []Class{Contract}, []Class{ElectionSafety, LeaderAppendOnly, LogMatching, LeaderCompleteness, StateMachineSafety, CommitQuorum, Unpersisted, Watermarks, Linearizability, LostWrite, WrongAnswer, Invariant, Liveness}, 500},
+	// Package wire: "Hosts of two releases next to each other work together".
+	{"unknown-kinds/cause", Full, "unknown-kinds", nil, []Class{Contract}, 50},
+	{"unknown-kinds/effect", Full, "unknown-kinds", []Class{Contract}, []Class{Liveness, NoProgress}, 100},
 	// A group that rests while nobody vouches for its leader's host never finds
 	// out that it died.
 	{"pulse", Core, "pulse", nil, []Class{Liveness}, 100},

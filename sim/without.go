@@ -19,6 +19,8 @@ var hostSwitches = []raft.Switch{
 	{Name: "image-sync", Meaning: "a snapshot is synced before it has its name (whole hosts alone)"},
 	{Name: "image-marker", Meaning: "that the log begins at a snapshot is on disk before the state is exchanged for it (whole hosts alone)"},
 	{Name: "disk-watch", Meaning: "a leader whose disk stalls hands over (whole hosts alone)"},
+	{Name: "frame-checksum", Meaning: "frames that have changed on their way break their connection (whole hosts alone)"},
+	{Name: "unknown-kinds", Meaning: "what a newer version says in a frame is skipped (whole hosts alone)"},
 	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
@@ -49,6 +51,9 @@ func protections(names []string) (host.Protections, error) {
 			p.ImageMarker = true
 		case "disk-watch":
 			p.DiskWatch = true
+		case "frame-checksum": // the network's own
+		case "unknown-kinds":
+			p.UnknownKinds = true
 		case "pulse":
 			p.Pulse = true
 		case "sync":

@@ -68,10 +68,13 @@ type Handler interface {
 	PeerDown(id uint64, err error)
 }
 
+// frameBytesMaxDefault is of Config.FrameBytesMax.
+const frameBytesMaxDefault = 72 << 20
+
 // complete fills in the defaults and reports what cannot be.
 func (c *Config) complete() error {
 	orDefault(&c.QueueBytesMax, 64<<20)
-	orDefault(&c.FrameBytesMax, 72<<20)
+	orDefault(&c.FrameBytesMax, frameBytesMaxDefault)
 	orDefault(&c.DialTimeout, 2*time.Second)
 	orDefault(&c.WriteTimeout, 5*time.Second)
 	orDefault(&c.BackoffMin, 10*time.Millisecond)

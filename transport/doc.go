@@ -44,7 +44,8 @@
 //	| length u32 | CRC-32C u32    | payload   |
 //	+------------+----------------+- - - - - -+
 //
-// The checksum is of the payload. TCP's own is too weak for data that a quorum
-// will believe. Under TLS, whose records are authenticated, it is written as
+// The checksum is of the payload, which has at least one byte: that of none is zero,
+// so a stretch of zeros would be good frames. TCP's own checksum is too weak for data
+// that a quorum will believe. Under TLS, whose records are authenticated, it is written as
 // zero and not checked.
 package transport

@@ -11,6 +11,8 @@ var (
 	ErrQueueFull = errors.New("send queue of the peer is full")
 	// ErrUnknownPeer: SetPeer was not called for this id, or RemovePeer was.
 	ErrUnknownPeer = errors.New("unknown peer")
+	// ErrFrameEmpty: a frame has at least one byte.
+	ErrFrameEmpty = errors.New("empty frame")
 	// ErrNotConnected: there is no connection to the peer at the moment.
 	ErrNotConnected = errors.New("not connected to the peer")
 )

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ const (
 //     of the chunk. So a chunk is filled again only when the reader has it for
 //     itself.
 type frameReader struct {
-	conn          net.Conn
+	conn          io.Reader
 	checksums     bool
 	frameBytesMax int
 	read          func(n int) // told of each read
@@ -52,6 +53,9 @@ func (f *frameReader) next() (Frame, error) {
 		if f.w-f.r >= headBytes {
 			head := f.chunk.b[f.r:]
 			n := uint64(binary.LittleEndian.Uint32(head))
+			if n == 0 {
+				return Frame{}, fmt.Errorf("%w: its head says that it has no bytes", ErrFrameCorrupt)
+			}
 			if n > uint64(f.frameBytesMax) {
 				return Frame{}, fmt.Errorf("%w: a frame of %d bytes exceeds FrameBytesMax of %d", ErrFrameTooLarge, n, f.frameBytesMax)
 			}
@@ -162,12 +166,7 @@ func newFrameWriter(c net.Conn, secure bool, timeout time.Duration, wrote func(i
 // write writes all frames of a queue, which keeps them.
 func (w *frameWriter) write(q *bufferQueue) error {
 	for b := q.first; b != nil; b = b.next {
-		var sum uint32
-		if w.checksums {
-			sum = crc32.Checksum(b.B, castagnoli)
-		}
-		binary.LittleEndian.PutUint32(b.head[:], uint32(len(b.B)))
-		binary.LittleEndian.PutUint32(b.head[4:], sum)
+		putHead(&b.head, b.B, w.checksums)
 		w.gather(b.head[:])
 		for rest := b.B; len(rest) > 0; {
 			n := min(len(rest), writeBytesMax-w.size)
@@ -181,6 +180,16 @@ func (w *frameWriter) write(q *bufferQueue) error {
 		}
 	}
 	return w.flush()
+}
+
+// putHead fills in the head of a frame.
+func putHead(head *[headBytes]byte, payload []byte, checksums bool) {
+	var sum uint32
+	if checksums {
+		sum = crc32.Checksum(payload, castagnoli)
+	}
+	binary.LittleEndian.PutUint32(head[:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(head[4:], sum)
 }
 
 func (w *frameWriter) gather(b []byte) {
@@ -212,4 +221,20 @@ func (w *frameWriter) flush() error {
 	w.wrote(w.size)
 	w.size = 0
 	return err
+}
+
+// AppendFrame appends a frame as a connection without TLS carries it, and FirstFrame
+// reads the first one of what such a connection has brought. They are for simulations,
+// which have no connections; with checksums unset, the checksum is not looked at.
+func AppendFrame(dst, payload []byte) []byte {
+	var head [headBytes]byte
+	putHead(&head, payload, true)
+	return append(append(dst, head[:]...), payload...)
+}
+
+// FirstFrame is described at AppendFrame. Its errors are those that break a connection.
+func FirstFrame(stream []byte, checksums bool) (Frame, error) {
+	f := frameReader{conn: bytes.NewReader(stream), checksums: checksums, frameBytesMax: frameBytesMaxDefault, read: func(int) {}}
+	defer f.close()
+	return f.next()
 }

@@ -45,7 +45,7 @@ func TestReaderKeepsFrames(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			var frames [][]byte
 			for i := range c.frames {
-				frames = append(frames, pattern(rng.IntN(c.bytesMax), i))
+				frames = append(frames, pattern(1+rng.IntN(c.bytesMax), i))
 			}
 			reads := 0
 			f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: c.pieceMax}, checksums: true, frameBytesMax: 1 << 26, read: func(int) { reads++ }}
@@ -85,7 +85,7 @@ func TestReaderUsesMemoryAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 5))
 	var frames [][]byte
 	for i := range 20000 {
-		frames = append(frames, pattern(rng.IntN(3000), i))
+		frames = append(frames, pattern(1+rng.IntN(3000), i))
 	}
 	f := frameReader{conn: &pieces{b: encoded(frames...), rng: rng, max: 100_000}, checksums: true, frameBytesMax: 1 << 26, read: func(int) {}}
 	type held struct {
@@ -166,8 +166,49 @@ func TestReaderDoesNotTrustLengths(t *testing.T) {
 	}
 }
 
+// "The checksum is of the payload": CRC-32C finds any change of three bits, and any
+// burst of 32. What a change of the length makes of a frame is no frame either.
+func TestSpoiltFrames(t *testing.T) {
+	payload := pattern(300, 1)
+	stream := AppendFrame(nil, payload)
+	if want := encoded(payload); !bytes.Equal(stream, want) {
+		t.Fatalf("AppendFrame: %x, a connection carries %x", stream, want)
+	}
+	if f, err := FirstFrame(stream, true); err != nil || !bytes.Equal(f.B, payload) {
+		t.Fatalf("FirstFrame: %x, %v", f.B, err)
+	}
+	refused := func(what string, spoilt []byte) {
+		t.Helper()
+		if f, err := FirstFrame(spoilt, true); err == nil {
+			t.Errorf("%s: taken for a frame of %d bytes", what, len(f.B))
+		}
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for bit := range 8 * len(stream) {
+		spoilt := bytes.Clone(stream)
+		for _, b := range []int{bit, rng.IntN(8 * len(stream)), rng.IntN(8 * len(stream))}[:1+2*(bit%2)] {
+			spoilt[b/8] ^= 1 << (b % 8)
+		}
+		if !bytes.Equal(spoilt, stream) {
+			refused("flipped bits", spoilt)
+		}
+	}
+	for at := range len(stream) - 4 {
+		spoilt := bytes.Clone(stream)
+		binary.LittleEndian.PutUint32(spoilt[at:], binary.LittleEndian.Uint32(spoilt[at:])^(1|rng.Uint32()))
+		refused("burst", spoilt)
+		refused("cut short", stream[:at])
+	}
+	// The checksum of nothing is zero, so zeros would be frames of no bytes.
+	refused("a lost page", make([]byte, len(stream)))
+	refused("a lost head", append(make([]byte, headBytes), payload...))
+	if f, err := FirstFrame(append(bytes.Clone(stream[:len(stream)-1]), 0xee), false); err != nil || len(f.B) != len(payload) {
+		t.Errorf("a spoilt frame on a connection without checksums: %v", err)
+	}
+}
+
 func FuzzFrameReader(f *testing.F) {
-	f.Add(encoded([]byte("one"), nil, []byte("two")), uint8(3))
+	f.Add(encoded([]byte("one"), []byte("t"), []byte("two")), uint8(3))
 	f.Add(encoded(make([]byte, 5000)), uint8(255))
 	f.Fuzz(func(t *testing.T, b []byte, pieceMax uint8) {
 		const frameBytesMax = 10000

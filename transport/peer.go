@@ -76,6 +76,8 @@ func (p *peer) send(b *Buffer) error {
 	var err error
 	p.mu.Lock()
 	switch {
+	case len(b.B) == 0:
+		err = ErrFrameEmpty
 	case len(b.B) > p.t.cfg.FrameBytesMax:
 		err = ErrFrameTooLarge
 	case p.out == nil || p.outErr != nil:

@@ -105,7 +105,8 @@ func (t *Transport) replacePeers(change func(map[uint64]*peer)) {
 
 // Send hands a frame to the sender of a peer and owns b from then on, also if
 // it fails. It never blocks. It returns ErrUnknownPeer, ErrNotConnected,
-// ErrQueueFull or ErrFrameTooLarge, unwrapped, or nil, which promises nothing.
+// ErrQueueFull, ErrFrameTooLarge or ErrFrameEmpty, unwrapped, or nil, which promises
+// nothing.
 func (t *Transport) Send(to uint64, b *Buffer) error {
 	p := t.peer(to)
 	if p == nil {

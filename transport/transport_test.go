@@ -32,7 +32,7 @@ func pattern(n, seed int) []byte {
 func TestFramesArrive(t *testing.T) {
 	a, b := newHost(t, 1, nil), newHost(t, 2, nil)
 	connect(t, a, b)
-	sizes := []int{0, 1, 7, 8, 9, 100, 4096, chunkBytesMin - headBytes, chunkBytesMin, chunkBytesMax + 1, writeBytesMax, trustedBytesMax + 12345, 3}
+	sizes := []int{1, 7, 8, 9, 100, 4096, chunkBytesMin - headBytes, chunkBytesMin, chunkBytesMax + 1, writeBytesMax, trustedBytesMax + 12345, 3}
 	for i, n := range sizes {
 		a.send(t, 2, pattern(n, i))
 		b.send(t, 1, pattern(n, i+100))
@@ -81,13 +81,16 @@ func TestSendRefused(t *testing.T) {
 		t.Errorf("unknown peer: %v", err)
 	}
 	a.SetPeer(2, "127.0.0.1:1")
-	if err := a.Send(2, GetBuffer()); err != ErrNotConnected {
+	if err := a.Send(2, &Buffer{B: make([]byte, 1)}); err != ErrNotConnected {
 		t.Errorf("peer without a connection: %v", err)
+	}
+	if err := a.Send(2, &Buffer{}); err != ErrFrameEmpty {
+		t.Errorf("an empty frame: %v", err)
 	}
 	if err := a.Send(2, &Buffer{B: make([]byte, 101)}); err != ErrFrameTooLarge {
 		t.Errorf("large frame: %v", err)
 	}
-	if s := a.Stats(); s[0].Dropped != 2 {
+	if s := a.Stats(); s[0].Dropped != 3 {
 		t.Errorf("stats %+v", s)
 	}
 	a.SetPeer(1, "127.0.0.1:1")
@@ -281,6 +284,7 @@ func TestBadFrames(t *testing.T) {
 		{"half a frame", good[:10], io.ErrUnexpectedEOF},
 		{"nothing", nil, io.EOF},
 		{"corrupt", corrupt, ErrFrameCorrupt},
+		{"a lost page", make([]byte, 30), ErrFrameCorrupt},
 		{"too large", large, ErrFrameTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -25,6 +25,10 @@ const (
 // Reader reads the items of one frame after another. The zero value is a frame
 // without items.
 type Reader struct {
+	// Strict takes an item of a kind that this version does not know for an error,
+	// so that a simulation finds out what skipping it is for.
+	Strict bool
+
 	rest []byte
 }
 
@@ -78,7 +82,7 @@ func (r *Reader) Next(it *Item) (bool, error) {
 		}
 		body, r.rest = body[:n:n], body[n:]
 		known, ok := it.decode(kind, body)
-		if !ok {
+		if !ok || r.Strict && !known {
 			return false, r.fail("item of kind %d and %d bytes", kind, n)
 		}
 		if known {

@@ -53,4 +53,14 @@
 // read strictly: unknown flags, values that no writer produces and bytes left
 // over are errors. A change of a known body is therefore a new kind, and a
 // change of the frame or the item head is a new version.
+//
+// # Rolling upgrades
+//
+// Hosts of two releases next to each other work together, host by host in any
+// order, and back again. So a release writes what the one before cannot do without
+// only in kinds and a version that the one before has learnt to read: first a
+// release that reads both, then one that writes the new. What an older host can do
+// without is written at once. Nobody has to know what the other side reads. That two
+// hosts have a version in common is seen to by the handshake of package transport,
+// whose highest version goes up with the one here.
 package wire

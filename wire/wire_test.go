@@ -157,6 +157,53 @@ func TestUnknownKindSkipped(t *testing.T) {
 	}
 }
 
+// "Hosts of two releases next to each other work together": items of kinds that only
+// a newer one knows, anywhere in a frame, change nothing of what the others say.
+func TestNewerFrames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		frame := AppendHeader(nil, 7)
+		var want []Item
+		unknown := 0
+		news := func() {
+			for range rapid.IntRange(0, 2).Draw(t, "news") {
+				unknown++
+				at := len(frame)
+				frame = begin(frame, ItemKind(rapid.ByteMin(byte(KindPulse)+1).Draw(t, "new kind")))
+				frame = append(frame, rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "body")...)
+				frame = end(frame, at)
+			}
+		}
+		for range rapid.IntRange(0, 4).Draw(t, "items") {
+			news()
+			it := genItem(t)
+			frame = AppendItem(frame, &it)
+			want = append(want, only(&it))
+		}
+		news()
+		var it Item
+		r := Reader{Strict: true}
+		_, err := r.Reset(frame)
+		for more := err == nil; more; {
+			more, err = r.Next(&it)
+		}
+		if (err != nil) != (unknown > 0) {
+			t.Fatalf("read strictly, %d unknown items: %v", unknown, err)
+		}
+		r.Strict = false
+		if _, err := r.Reset(frame); err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if more, err := r.Next(&it); !more || err != nil || !reflect.DeepEqual(only(&it), want[i]) {
+				t.Fatalf("item %d: %+v, %v, %v, want %+v", i, only(&it), more, err, want[i])
+			}
+		}
+		if more, err := r.Next(&it); more || err != nil {
+			t.Fatalf("at the end: %v, %v", more, err)
+		}
+	})
+}
+
 func TestCorrupt(t *testing.T) {
 	for name, s := range map[string]string{
 		"nothing":                       "",
@@ -392,6 +439,8 @@ func FuzzReader(f *testing.F) {
 	}
 	f.Add(all)
 	f.Add(appendFrame(nil, 3, 128))
+	newer := append(AppendHeader(nil, 3), byte(KindPulse)+1, 2, 0, 0, 0, 0xff, 0xff)
+	f.Add(append(AppendPulse(newer, &Pulse{Life: 5}), 0xff, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r Reader
 		var it Item
