@@ -35,6 +35,7 @@ type fullWorld struct {
 	faultR  source
 	loadR   source
 	tellR   source
+	briefR  source
 	frames  frameReader
 	local   localReads
 }
@@ -59,7 +60,9 @@ type fullFeatures struct {
 	diskFull                    bool
 	pebble                      bool
 	// lateWord: a shard hears of a sync a while after it, and writes in between.
-	lateWord  bool
+	lateWord bool
+	// brief: leaders reach few others, and fall soon.
+	brief     bool
 	snapshots snapshotFeatures
 	damage    damageFeatures
 	slow      slowFeatures
@@ -112,6 +115,8 @@ func drawFull(seed uint64) fullFeatures {
 	f.load = drawLoad(seed)
 	own := fork(seed, 41)
 	f.lateWord = own.permille(500)
+	own = fork(seed, 35)
+	f.brief = own.permille(80)
 	return f
 }
 
@@ -125,6 +130,9 @@ func (x *fullFeatures) fit(f *features) {
 		x.everyFault()
 	}
 	f.star = f.star && !x.snapshots.on
+	if x.brief = x.brief && !f.every; x.brief {
+		x.briefLeaders(f)
+	}
 	if x.pebble {
 		x.load.largePermille, x.load.burst = 0, 0 // its commands are others
 	}
@@ -151,7 +159,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), briefR: fork(seed, 36), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)

@@ -27,6 +27,7 @@ var switchCases = []struct {
 	// Raft §5.4.2: "Raft never commits log entries from previous terms by
 	// counting replicas."
 	{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
+	{"figure-8/hosts", Full, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
 	// Thesis §6.4: "the leader needs to make sure it hasn't been superseded by
 	// a newer leader of which it is unaware."
 	{"read-quorum", Core, "read-quorum", nil, []Class{Linearizability}, 1000},
