@@ -18,8 +18,9 @@ type (
 		id     smr.ReplicaID
 		within span
 	}
-	notice struct{ id, peer smr.ReplicaID }
-	crash  struct {
+	transfer struct{ from, to smr.ReplicaID }
+	notice   struct{ id, peer smr.ReplicaID }
+	crash    struct {
 		ids   []smr.ReplicaID
 		power bool
 	}
@@ -107,12 +108,18 @@ func (p *parser) action() action {
 		a = stand{p.replica()}
 	case "elect":
 		a = elect{p.replica(), p.within()}
+	case "transfer":
+		a = p.transfer()
 	case "notice":
 		a = p.notice()
 	case "crash":
 		a = p.crashStep(col)
 	case "compact":
 		a = p.compactStep(col)
+	case "damage":
+		a = p.damageStep(col)
+	case "fill", "free":
+		a = p.fillStep(col, w == "fill")
 	case "kill":
 		a = crash{p.replicas(), false}
 	case "restart":
@@ -188,6 +195,17 @@ func (p *parser) pause(off bool) action {
 	s.disk = !s.apply && p.accept("disk")
 	s.id = p.replica()
 	return s
+}
+
+func (p *parser) transfer() action {
+	from := p.replica()
+	p.expect("to")
+	col := p.col()
+	to := p.replica()
+	if from == to {
+		p.fail(col, "%d cannot hand over to itself", from)
+	}
+	return transfer{from, to}
 }
 
 func (p *parser) notice() action {

@@ -167,11 +167,13 @@ type driver interface {
 	notice(id, peer smr.ReplicaID)
 	crash(id smr.ReplicaID, power bool)
 	restart(id smr.ReplicaID)
-	// light, compact and readLog are of whole hosts: see Script.CrashAt, Compact
-	// and ReadLog.
+	// light, compactLog, readLog, damage and fill are of whole hosts: see
+	// Script.CrashAt, Compact, ReadLog, Damage and Fill.
 	light(id smr.ReplicaID, f Fuse) error
 	compactLog(id smr.ReplicaID) error
 	readLog(id smr.ReplicaID, index uint64) error
+	damage(id smr.ReplicaID, index uint64) error
+	fill(id smr.ReplicaID, full bool) error
 	// reason says under which pause o falls.
 	reason(o *occurrence) pauseReason
 	begin(c *Call) error

@@ -51,6 +51,10 @@ var switchCases = []struct {
 	// "Written aside, synced, renamed": a crash leaves the old one or the new
 	// one, never half of one.
 	{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
+	// A batch is written after the one before it was synced: so a valid one behind a
+	// break of the chain proves that what is broken had been acknowledged.
+	{"chain-check/cause", Full, "chain-check", nil, []Class{Monotonic, LeaderAppendOnly, Contract}, 300},
+	{"chain-check/effect", Full, "chain-check", []Class{Monotonic, LeaderAppendOnly, Contract, Unpersisted, CommitQuorum, Watermarks}, []Class{LeaderCompleteness, ElectionSafety, StateMachineSafety, LostWrite, Linearizability}, 1000},
 	// Ng et al. 2023, §2: the constrained election. A core that is healed as a
 	// star has no leader while its middle has an old log.
 	{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},

@@ -19,6 +19,7 @@ var hostSwitches = []raft.Switch{
 	{Name: "image-sync", Meaning: "a snapshot is synced before it has its name (whole hosts alone)"},
 	{Name: "image-marker", Meaning: "that the log begins at a snapshot is on disk before the state is exchanged for it (whole hosts alone)"},
 	{Name: "disk-watch", Meaning: "a leader whose disk stalls hands over (whole hosts alone)"},
+	{Name: "chain-check", Meaning: "damage in the log is told from a batch that was being written (whole hosts alone)"},
 	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
@@ -49,6 +50,8 @@ func protections(names []string) (host.Protections, error) {
 			p.ImageMarker = true
 		case "disk-watch":
 			p.DiskWatch = true
+		case "chain-check":
+			p.ChainCheck = true
 		case "pulse":
 			p.Pulse = true
 		case "sync":
