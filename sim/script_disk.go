@@ -9,7 +9,9 @@ import (
 )
 
 // Damage flips a bit of a command in a host's log, on its disk. A host that runs may
-// not notice before it is restarted.
+// not notice before it is restarted. Damage to what no later batch proves to have
+// been synced is refused: it cannot be told from a batch that was being written, and
+// so is beyond the promises.
 func (s *Script) Damage(id smr.ReplicaID, index uint64) (err error) {
 	s.act(func() { err = s.driver.damage(id, index) })
 	return err
@@ -19,11 +21,13 @@ func (d *scriptHosts) damage(id smr.ReplicaID, index uint64) error {
 	h := d.hosts[id-1]
 	dir, segment, record := h.mem.PathJoin(logDir, "shard-000"), "", int64(0)
 	var data []byte
+	var batch, newest uint64
 	// If the log is damaged already, what comes before that is visited all the same.
 	_, err := wal.Inspect(h.mem, dir, func(r wal.RecordInfo) error {
+		newest = r.Batch
 		for i := range r.Entries {
 			if e := &r.Entries[i]; e.Index == index { // the newest one counts
-				segment, record = fmt.Sprintf("%016x%s", r.Segment, segmentSuffix), r.Offset
+				segment, record, batch = fmt.Sprintf("%016x%s", r.Segment, segmentSuffix), r.Offset, r.Batch
 				data = append(data[:0], e.Data...)
 			}
 		}
@@ -31,6 +35,13 @@ func (d *scriptHosts) damage(id smr.ReplicaID, index uint64) error {
 	})
 	if len(data) == 0 {
 		return fmt.Errorf("%w: the log on the disk of host %d holds no command at %d (%v)", ErrScript, id, index, err)
+	}
+	proof := batch + 1
+	if h.rt != nil {
+		proof++ // the newest batch may not be synced yet, the one before it is
+	}
+	if newest < proof {
+		return fmt.Errorf("%w: nothing on the disk of host %d proves that entry %d was synced; let it write more first", ErrScript, id, index)
 	}
 	path := h.mem.PathJoin(dir, segment)
 	at := record + int64(bytes.Index(h.content(path)[record:], data))
