@@ -57,6 +57,9 @@ type Protections struct {
 	// ImageMarker: the states are exchanged before it is on disk that the log
 	// begins at the snapshot.
 	ImageMarker bool
+	// ChainCheck: the log ends where it is damaged, as if that were a batch that was
+	// being written, although a later one proves that it was synced.
+	ChainCheck bool
 	// Prepared: the log's segments are plain files that grow, neither reserved
 	// nor recycled. It protects from nothing: it is for measurements.
 	Prepared bool
@@ -133,6 +136,7 @@ func (rt *Runtime) newShard(number int) (*Shard, error) {
 		Logger:       cfg.Logger,
 		Now:          rt.env.Now,
 		NoSync:       rt.env.Without.Sync,
+		NoChainCheck: rt.env.Without.ChainCheck,
 		Plain:        rt.env.Without.Prepared,
 		PageCache:    rt.env.Without.DirectWrites,
 	})

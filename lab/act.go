@@ -71,6 +71,15 @@ func (r *run) leaderFor(id smr.ReplicaID) smr.ReplicaID {
 	return 0
 }
 
+func (a transfer) act(r *run) error {
+	if v := r.view(a.from); !v.Up || v.Role != raft.Leader {
+		return fmt.Errorf("only a leader hands over: %s", roleText(v))
+	}
+	r.world.Transfer(a.from, a.to)
+	r.settle()
+	return nil
+}
+
 func (a notice) act(r *run) error {
 	r.world.Notice(a.id, a.peer)
 	r.settle()

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,32 @@ func TestProtectionsOfHostsHaveArms(t *testing.T) {
 	for _, p := range sim.HostProtections() {
 		if !arms[p.Name] && !slices.Contains(bySeeds, p.Name) {
 			t.Errorf("no scenario has an arm without %s", p.Name)
+		}
+	}
+}
+
+// The docs say which question each scenario is about, and name no other.
+func TestDocsNameScenarios(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "docs", "lab.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(b), "## Which question is where")
+	table, _, _ = strings.Cut(table, "\n## ")
+	for _, name := range Names() {
+		if !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("docs/lab.md does not say what %s is about", name)
+		}
+	}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		for i, word := range strings.Split(cells[2], "`") {
+			if i%2 == 1 && strings.Contains(word, "-") && !slices.Contains(Names(), word) {
+				t.Errorf("docs/lab.md names %s, which there is not", word)
+			}
 		}
 	}
 }

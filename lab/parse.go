@@ -43,10 +43,10 @@ func Parse(name, text string) (s *Scenario, err error) {
 			s, err = nil, bad
 		}
 	}()
-	if len(text) > sourceBytesMax {
-		p.fail(1, "the file is %d bytes long; a scenario has at most %d", len(text), sourceBytesMax)
+	if len(text) > SourceBytesMax {
+		p.fail(1, "the file is longer than the %d bytes that a scenario may have", SourceBytesMax)
 	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimPrefix(text, byteOrderMark)) {
 		p.line++
 		p.raw = strings.TrimRight(line, "\r\n")
 		p.take()
@@ -55,8 +55,11 @@ func Parse(name, text string) (s *Scenario, err error) {
 	return p.s, nil
 }
 
-// sourceBytesMax bounds a scenario's file.
-const sourceBytesMax = 64 << 10
+// SourceBytesMax bounds a scenario's file.
+const SourceBytesMax = 64 << 10
+
+// byteOrderMark is what some editors put before the text.
+const byteOrderMark = "\ufeff"
 
 // parser reads one line after another. Errors are thrown as *SyntaxError and
 // caught in Parse.
@@ -77,7 +80,7 @@ type word struct {
 }
 
 func (p *parser) fail(col int, format string, args ...any) {
-	panic(&SyntaxError{p.file, p.line, col, fmt.Sprintf(format, args...)})
+	panic(&SyntaxError{p.file, max(p.line, 1), col, fmt.Sprintf(format, args...)})
 }
 
 // split cuts the line into words. Braces and bars are words of their own.
@@ -330,8 +333,12 @@ func (p *parser) arm() {
 	if !p.accept("as", "shipped") {
 		p.expect("without")
 		for {
-			a.Without = append(a.Without, p.protection())
-			if !p.accept(",") {
+			col := p.col()
+			name := p.protection()
+			if slices.Contains(a.Without, name) {
+				p.fail(col, "%q stands twice", name)
+			}
+			if a.Without = append(a.Without, name); !p.accept(",") {
 				break
 			}
 		}

@@ -93,8 +93,16 @@ type Expectation struct {
 	cond condition
 }
 
-// Arm returns the arm without exactly these protections.
+// Arm returns the arm without exactly these protections. Empty names are nothing,
+// and one that stands twice is one.
 func (s *Scenario) Arm(without []string) (*Arm, error) {
+	var names []string
+	for _, w := range without {
+		if w = strings.TrimSpace(w); w != "" && !slices.Contains(names, w) {
+			names = append(names, w)
+		}
+	}
+	without = names
 	for i := range s.Arms {
 		a := &s.Arms[i]
 		if len(a.Without) == len(without) && !slices.ContainsFunc(without, func(w string) bool { return !slices.Contains(a.Without, w) }) {

@@ -18,8 +18,9 @@ type (
 		id     smr.ReplicaID
 		within span
 	}
-	notice struct{ id, peer smr.ReplicaID }
-	crash  struct {
+	transfer struct{ from, to smr.ReplicaID }
+	notice   struct{ id, peer smr.ReplicaID }
+	crash    struct {
 		ids   []smr.ReplicaID
 		power bool
 	}
@@ -110,12 +111,18 @@ func (p *parser) action() action {
 		a = stand{p.replica()}
 	case "elect":
 		a = elect{p.replica(), p.within()}
+	case "transfer":
+		a = p.transfer()
 	case "notice":
 		a = p.notice()
 	case "crash":
 		a = p.crashStep(col)
 	case "compact":
 		a = p.compactStep(col)
+	case "damage":
+		a = p.damageStep(col)
+	case "fill", "free":
+		a = p.fillStep(col, w == "fill")
 	case "kill":
 		a = crash{p.replicas(), false}
 	case "restart":
@@ -200,6 +207,17 @@ func (p *parser) restart() action {
 		p.fail(col, "hosts alone have versions")
 	}
 	return a
+}
+
+func (p *parser) transfer() action {
+	from := p.replica()
+	p.expect("to")
+	col := p.col()
+	to := p.replica()
+	if from == to {
+		p.fail(col, "%d cannot hand over to itself", from)
+	}
+	return transfer{from, to}
 }
 
 func (p *parser) notice() action {

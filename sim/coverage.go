@@ -62,6 +62,7 @@ var aims = [...]aim{
 	{"lost-writes", MarkLostBatch, [2]int{0, 200}},
 	{"stray-writes", MarkStrayBatch, [2]int{0, 200}},
 	{"late-word", MarkLateWord, [2]int{0, 420}},
+	{"brief-leaders", MarkHunted, [2]int{0, 900}},
 	{"second-group", MarkSecondGroup, [2]int{0, 900}},
 	{"snapshots", MarkCompacted, [2]int{0, 430}},
 	{"snapshots", MarkSnapshotTaken, [2]int{0, 350}},

@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -23,22 +23,39 @@ func smallTail(d *directed) {
 	}
 }
 
-// flipIn flips a bit of the first command of that id in a host's log.
+// flipIn flips a bit of that command in a host's log.
 func flipIn(d *directed, id smr.ReplicaID, command *Call) {
 	d.t.Helper()
-	h := d.host(id)
-	want := appendCommand(nil, command.ID, command.Key, d.driver.(*scriptHosts).features.valueBytes)
-	for _, f := range h.segments() {
-		b := h.content(f)
-		if at := bytes.Index(b, want); at >= 0 {
-			if err := h.mem.FlipBit(f, int64(at)*8+3); err != nil {
-				d.t.Fatal(err)
-			}
-			h.done++
-			return
+	for i, e := range d.view(id).Log {
+		if e.Command != command.ID {
+			continue
 		}
+		if err := d.Damage(id, uint64(i+1)); err != nil {
+			d.t.Fatal(err)
+		}
+		return
 	}
 	d.t.Fatalf("the log of host %d does not hold command %d", id, command.ID)
+}
+
+// A script may damage what was synced, as a batch behind it proves, and no more.
+func TestDamageNeedsAProof(t *testing.T) {
+	d := direct(t, ScriptOptions{Mode: Full})
+	d.lead(1)
+	d.done("a write", d.Write("ann", 1, 0, 1))
+	if err := d.Damage(1, 2); !errors.Is(err, ErrScript) {
+		t.Errorf("the newest batch, which may not be synced: %v", err)
+	}
+	if err := d.Damage(1, 9); !errors.Is(err, ErrScript) {
+		t.Errorf("an entry that is not there: %v", err)
+	}
+	d.done("another", d.Write("ann", 1, 0, 1))
+	d.pass(0.5)
+	d.Crash(1, true)
+	if err := d.Damage(1, 2); err != nil {
+		t.Error(err)
+	}
+	d.finish()
 }
 
 // An entry that the leader cannot read back any more, and a follower wants: others

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +228,29 @@ func TestEveryProtectionIsShown(t *testing.T) {
 		if ok && !declared(t, where) {
 			t.Errorf("%s is shown by %s, which there is not", p.Name, where)
 		}
+	}
+}
+
+// What the docs say is tested, is: each test that they name is there.
+func TestDocsNameTests(t *testing.T) {
+	named := regexp.MustCompile("(?:`(\\w+)`: )?((?:`Test\\w+`(?:, )?)+)")
+	count := 0
+	for _, file := range []string{"simulation.md", "lab.md"} {
+		b, err := os.ReadFile(filepath.Join("..", "docs", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(b), -1) {
+			for _, name := range strings.Split(strings.TrimSuffix(m[2], ", "), ", ") {
+				count++
+				if where := cmp.Or(m[1], "sim") + ": " + strings.Trim(name, "`"); !declared(t, where) {
+					t.Errorf("%s names %s, which there is not", file, where)
+				}
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("only %d tests are named", count)
 	}
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -196,6 +197,7 @@ func (w *fullWorld) restart(h *simHost) {
 			w.fail(Contract, ids(h.id), "does not start from its disk: %v", err)
 			return
 		}
+		w.trace(Event{Kind: EventLog, Replica: h.id, Text: fmt.Sprintf("does not start: %v", err)})
 		if !h.dead && h.afflicted() && errors.Is(err, smr.ErrCorrupt) {
 			w.marks.hit(MarkDamageRefused)
 			h.gone = true

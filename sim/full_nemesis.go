@@ -169,6 +169,10 @@ func (w *fullWorld) heal(o *occurrence) {
 }
 
 func (w *fullWorld) elected(h *simHost) {
+	if w.full.brief && w.phase == phaseChaos {
+		w.reachesFew(h)
+		return
+	}
 	if !w.features.hunter || w.phase != phaseChaos || !w.nemesis.permille(600) {
 		return
 	}
@@ -181,6 +185,10 @@ func (w *fullWorld) hunt(h *simHost, how int32) {
 		return
 	}
 	w.marks.hit(MarkHunted)
+	if how == huntFall {
+		w.falls(h)
+		return
+	}
 	d := w.nemesis.between(w.features.electionTimeout/5, w.timeouts(4))
 	switch how {
 	case huntCrash:

@@ -38,6 +38,7 @@ type fullWorld struct {
 	tellR   source
 	frameR  source
 	newerR  source
+	briefR  source
 	frames  frameReader
 	local   localReads
 }
@@ -65,7 +66,9 @@ type fullFeatures struct {
 	diskFull                    bool
 	pebble                      bool
 	// lateWord: a shard hears of a sync a while after it, and writes in between.
-	lateWord  bool
+	lateWord bool
+	// brief: leaders reach few others, and fall soon.
+	brief     bool
 	snapshots snapshotFeatures
 	damage    damageFeatures
 	slow      slowFeatures
@@ -125,6 +128,8 @@ func drawFull(seed uint64) fullFeatures {
 	if own.permille(400) {
 		f.newerPermille = pick(&own, 300, 700)
 	}
+	own = fork(seed, 35)
+	f.brief = own.permille(80)
 	return f
 }
 
@@ -138,6 +143,9 @@ func (x *fullFeatures) fit(f *features) {
 		x.everyFault()
 	}
 	f.star = f.star && !x.snapshots.on
+	if x.brief = x.brief && !f.every; x.brief {
+		x.briefLeaders(f)
+	}
 	if x.pebble {
 		x.load.largePermille, x.load.burst = 0, 0 // its commands are others
 	}
@@ -164,7 +172,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), frameR: fork(seed, 31), newerR: fork(seed, 32), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), frameR: fork(seed, 31), newerR: fork(seed, 32), briefR: fork(seed, 36), local: newLocalReads(seed),
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)

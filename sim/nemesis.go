@@ -221,6 +221,7 @@ const (
 	huntPause
 	huntVotes // its voters crash, with what they have not synced, and it is cut off
 	huntDisk  // in the middle of a sync, and back soon
+	huntFall  // as brief leaders fall
 )
 
 func (w *world) hunt(r *replica, how int32) {

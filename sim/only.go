@@ -62,6 +62,7 @@ var knobs = func() []knob {
 		{"slow-host", func(_ *features, x *fullFeatures) bool { return x.slow.host > 0 }, func(_ *features, x *fullFeatures) { x.slow.host = 0 }},
 		{"slow-links", func(_ *features, x *fullFeatures) bool { return x.slow.links > 0 }, func(_ *features, x *fullFeatures) { x.slow.links = 0 }},
 		{"late-word", func(_ *features, x *fullFeatures) bool { return x.lateWord }, func(_ *features, x *fullFeatures) { x.lateWord = false }},
+		{"brief-leaders", func(_ *features, x *fullFeatures) bool { return x.brief }, func(_ *features, x *fullFeatures) { x.brief = false }},
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
@@ -87,7 +88,7 @@ var only = map[string]Mode{
 	"loss": Core, "duplicates": Core, "sync-cuts": Core, "batches": Core, "learners": Core,
 	"breaks": Full, "garbled-frames": Full, "upgrades": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
 	"slow-host": Full, "slow-links": Full, "small-limits": Full, "large-values": Full, "bursts": Full,
-	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
+	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full, "brief-leaders": Full,
 	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
 }
 

@@ -169,12 +169,14 @@ type driver interface {
 	notice(id, peer smr.ReplicaID)
 	crash(id smr.ReplicaID, power bool)
 	restart(id smr.ReplicaID)
-	// light, upgrade, compact and readLog are of whole hosts: see Script.CrashAt,
-	// Upgrade, Compact and ReadLog.
+	// light, upgrade, compactLog, readLog, damage and fill are of whole hosts: see
+	// Script.CrashAt, Upgrade, Compact, ReadLog, Damage and Fill.
 	light(id smr.ReplicaID, f Fuse) error
 	upgrade(id smr.ReplicaID, newer bool) error
 	compactLog(id smr.ReplicaID) error
 	readLog(id smr.ReplicaID, index uint64) error
+	damage(id smr.ReplicaID, index uint64) error
+	fill(id smr.ReplicaID, full bool) error
 	// reason says under which pause o falls.
 	reason(o *occurrence) pauseReason
 	begin(c *Call) error

@@ -222,15 +222,22 @@ func (f *features) drawActions(s *source) {
 // message and few under way, and leaders that do not last. Entries then stay
 // behind on few replicas, under several terms.
 func (f *features) chaseLeaders(s *source) {
-	f.replicas, f.learners, f.hunter = 5, 0, true
-	f.appendEntriesMax, f.inflightMessages, f.batchMax = 1, pick(s, 1, 1, 2), pick(s, 1, 3)
-	f.lossPermille, f.slowPermille, f.dupPermille = pick(s, 0, 0, 100), 0, 0
-	f.stallPermille, f.compaction, f.applyDelayMax, f.turnDelayMax = 0, false, 0, 0
-	f.nemesisMin, f.nemesisMax = f.electionTimeout/4, 3*f.electionTimeout
+	f.oneEntryEach(pick(s, 1, 1, 2))
+	f.batchMax, f.lossPermille = pick(s, 1, 3), pick(s, 0, 0, 100)
 	f.actions = append(f.actions[:0], actCrashLeader, actCutLeader)
 	if s.flip() {
 		f.actions = append(f.actions, actCrash)
 	}
+}
+
+// oneEntryEach lets each message carry one entry, and so many be under way to a
+// replica. What else holds entries up, or brings many at once, is left out.
+func (f *features) oneEntryEach(window int) {
+	f.replicas, f.learners, f.hunter = 5, 0, true
+	f.appendEntriesMax, f.inflightMessages = 1, window
+	f.slowPermille, f.dupPermille = 0, 0
+	f.stallPermille, f.compaction, f.applyDelayMax, f.turnDelayMax = 0, false, 0, 0
+	f.nemesisMin, f.nemesisMax = f.electionTimeout/4, 3*f.electionTimeout
 	f.thinkMax, f.strayPermille = f.electionTimeout/10, 100
 }
 

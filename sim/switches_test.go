@@ -27,6 +27,7 @@ var switchCases = []struct {
 	// Raft §5.4.2: "Raft never commits log entries from previous terms by
 	// counting replicas."
 	{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
+	{"figure-8/hosts", Full, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
 	// Thesis §6.4: "the leader needs to make sure it hasn't been superseded by
 	// a newer leader of which it is unaware."
 	{"read-quorum", Core, "read-quorum", nil, []Class{Linearizability}, 1000},
@@ -56,6 +57,10 @@ var switchCases = []struct {
 	// "Written aside, synced, renamed": a crash leaves the old one or the new
 	// one, never half of one.
 	{"image-sync", Full, "image-sync", nil, []Class{Contract}, 200},
+	// A batch is written after the one before it was synced: so a valid one behind a
+	// break of the chain proves that what is broken had been acknowledged.
+	{"chain-check/cause", Full, "chain-check", nil, []Class{Monotonic, LeaderAppendOnly, Contract}, 300},
+	{"chain-check/effect", Full, "chain-check", []Class{Monotonic, LeaderAppendOnly, Contract, Unpersisted, CommitQuorum, Watermarks}, []Class{LeaderCompleteness, ElectionSafety, StateMachineSafety, LostWrite, Linearizability}, 1000},
 	// Ng et al. 2023, §2: the constrained election. A core that is healed as a
 	// star has no leader while its middle has an old log.
 	{"election-catch-up", Core, "election-catch-up", nil, []Class{Liveness}, 100},

@@ -21,6 +21,7 @@ var hostSwitches = []raft.Switch{
 	{Name: "disk-watch", Meaning: "a leader whose disk stalls hands over (whole hosts alone)"},
 	{Name: "frame-checksum", Meaning: "frames that have changed on their way break their connection (whole hosts alone)"},
 	{Name: "unknown-kinds", Meaning: "what a newer version says in a frame is skipped (whole hosts alone)"},
+	{Name: "chain-check", Meaning: "damage in the log is told from a batch that was being written (whole hosts alone)"},
 	{Name: "pulse", Meaning: "hosts vouch for one another while groups rest"},
 }
 
@@ -54,6 +55,8 @@ func protections(names []string) (host.Protections, error) {
 		case "frame-checksum": // the network's own
 		case "unknown-kinds":
 			p.UnknownKinds = true
+		case "chain-check":
+			p.ChainCheck = true
 		case "pulse":
 			p.Pulse = true
 		case "sync":

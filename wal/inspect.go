@@ -52,7 +52,7 @@ type Summary struct {
 // may look torn. It returns a *CorruptionError if the log is damaged, after
 // having visited what comes before the damage, or visit's error.
 func Inspect(fs vfs.FS, dir string, visit func(RecordInfo) error) (Summary, error) {
-	s, err := surveyDir(fs, dir, nil, 0)
+	s, err := surveyDir(fs, dir, nil, 0, true)
 	if err != nil {
 		return Summary{}, fmt.Errorf("inspect log in %s: %w", dir, err)
 	}

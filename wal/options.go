@@ -47,6 +47,10 @@ type Options struct {
 	// NoSync leaves out every sync: a crash of the machine then loses what was
 	// acknowledged. For tests that show this, never for data.
 	NoSync bool
+	// NoChainCheck takes every break of the chain at the log's end for a torn tail,
+	// whatever is behind it: what was acknowledged is then dropped unseen where a
+	// disk has damaged it. For tests that show this, never for data.
+	NoChainCheck bool
 	// Plain segments are files that grow as they are appended to: their space is
 	// neither reserved, nor filled with zeros, nor used again. As safe, and
 	// slower: each sync writes the file's size too. For measurements of what

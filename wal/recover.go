@@ -12,7 +12,7 @@ import (
 // recover brings the log to where it ended: it reads it all, makes sure that
 // what it read is on disk, and takes the files for writing.
 func (l *Log) recover() error {
-	s, err := surveyDir(l.fs, l.dir, &l.o.Identity, l.o.Shard)
+	s, err := surveyDir(l.fs, l.dir, &l.o.Identity, l.o.Shard, !l.o.NoChainCheck)
 	if err != nil {
 		return err
 	}

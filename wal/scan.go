@@ -48,8 +48,9 @@ func (s *survey) close() {
 	}
 }
 
-// surveyDir looks at a log. want is whose it must be; nil: anybody's.
-func surveyDir(fs vfs.FS, dir string, want *Identity, shard uint32) (*survey, error) {
+// surveyDir looks at a log. want is whose it must be; nil: anybody's. proof: what
+// comes behind the end is looked at too, and not taken for a torn tail unseen.
+func surveyDir(fs vfs.FS, dir string, want *Identity, shard uint32, proof bool) (*survey, error) {
 	s := &survey{last: -1, shard: shard}
 	if want != nil {
 		s.identity = *want
@@ -67,7 +68,7 @@ func surveyDir(fs vfs.FS, dir string, want *Identity, shard uint32) (*survey, er
 	if err == nil && s.last >= 0 {
 		err = s.findEnd()
 	}
-	if err == nil && s.corrupt == nil {
+	if err == nil && s.corrupt == nil && proof {
 		err = s.findProof()
 	}
 	if err == nil && s.last >= 0 {

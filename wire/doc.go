@@ -43,7 +43,7 @@
 //	body of a snapshot block (kind 8): group | index | id | number | data
 //	body of a snapshot status (kind 9): group | term | state byte | index | have
 //	body of a pulse (kind 10):         life
-//	body of a spare message (kind 12): as that of a message; the type is one that
+//	body of a spare message (kind 11): as that of a message; the type is one that
 //	                                   hosts of before did not know
 //
 // # How it may change

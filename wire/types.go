@@ -34,7 +34,7 @@ const (
 	KindPulse ItemKind = 10
 	// kindSpareMessage is a message of a type that older hosts do not know, and can do
 	// without. It is read as KindMessage.
-	kindSpareMessage ItemKind = 12
+	kindSpareMessage ItemKind = 11
 )
 
 // Forward carries proposals of a replica that does not lead to the one that

@@ -168,7 +168,7 @@ func TestNewerFrames(t *testing.T) {
 			for range rapid.IntRange(0, 2).Draw(t, "news") {
 				unknown++
 				at := len(frame)
-				frame = begin(frame, ItemKind(rapid.ByteMin(byte(KindPulse)+1).Draw(t, "new kind")))
+				frame = begin(frame, ItemKind(rapid.ByteMin(byte(kindSpareMessage)+1).Draw(t, "new kind")))
 				frame = append(frame, rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "body")...)
 				frame = end(frame, at)
 			}
@@ -439,7 +439,7 @@ func FuzzReader(f *testing.F) {
 	}
 	f.Add(all)
 	f.Add(appendFrame(nil, 3, 128))
-	newer := append(AppendHeader(nil, 3), byte(KindPulse)+1, 2, 0, 0, 0, 0xff, 0xff)
+	newer := append(AppendHeader(nil, 3), byte(kindSpareMessage)+1, 2, 0, 0, 0, 0xff, 0xff)
 	f.Add(append(AppendPulse(newer, &Pulse{Life: 5}), 0xff, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r Reader

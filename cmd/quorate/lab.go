@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +51,9 @@ func newLabList() *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			for _, s := range all {
-				fmt.Fprintf(cmd.OutOrStdout(), "%-26s %s\n", s.Name, s.Question)
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%-26s %s\n", s.Name, s.Question); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
@@ -64,15 +69,17 @@ type labRun struct {
 func newLabRun() *cobra.Command {
 	var o labRun
 	cmd := &cobra.Command{
-		Use:   "run NAME|FILE.txt",
+		Use:   "run NAME|FILE",
 		Short: "Run a scenario and show what happens",
 		Long: `Run one arm of a scenario: as shipped, or without the protections named. The
-argument is the name of a scenario, or the path of a file that ends in .txt.
+argument is the name of a scenario, or the path of a file: what ends in .txt or
+has a slash in it.
 
 Exit codes:
   0  what the arm expects was observed
   1  it was not, or the run was interrupted
-  2  the file cannot be read, or there is no such scenario or arm`,
+  2  the file cannot be read, there is no such scenario or arm, or the page cannot
+     be written`,
 		Example: `  quorate lab run split-brain
   quorate lab run stale-read --without read-quorum
   quorate lab run figure-8 --html out.html`,
@@ -98,13 +105,13 @@ func (o *labRun) run(ctx context.Context, w io.Writer, name string) error {
 	if err := labError(ctx, err); err != nil {
 		return err
 	}
+	if err := lab.WriteText(w, res, lab.TextOptions{Color: colorful(w), Letters: o.messages}); err != nil {
+		return err
+	}
 	if o.html != "" {
 		if err := o.page(ctx, s, arm, res); err != nil {
 			return err
 		}
-	}
-	if err := lab.WriteText(w, res, lab.TextOptions{Color: colorful(w), Letters: o.messages}); err != nil {
-		return err
 	}
 	if !res.Observed {
 		return &exitError{exitFailed, fmt.Errorf("%s, %s: what is expected was not observed", s.Name, arm.Title())}
@@ -126,14 +133,28 @@ func labError(ctx context.Context, err error) error {
 
 // loadScenario takes a name of the lab's own, or a file.
 func loadScenario(name string) (*lab.Scenario, error) {
-	if !strings.HasSuffix(name, ".txt") {
+	if !strings.HasSuffix(name, ".txt") && !strings.ContainsRune(name, filepath.Separator) {
 		return lab.Load(name)
 	}
-	b, err := os.ReadFile(name)
+	b, err := readScenario(name)
+	if errors.Is(err, fs.ErrNotExist) && slices.Contains(lab.Names(), strings.TrimSuffix(name, ".txt")) {
+		err = fmt.Errorf("%w; the scenario of the lab is called %s", err, strings.TrimSuffix(name, ".txt"))
+	}
 	if err != nil {
 		return nil, err
 	}
 	return lab.Parse(strings.TrimSuffix(filepath.Base(name), ".txt"), string(b))
+}
+
+// readScenario reads no more than it takes to see that a file is too long: some
+// never end.
+func readScenario(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, lab.SourceBytesMax+1))
 }
 
 func (o *labRun) page(ctx context.Context, s *lab.Scenario, arm *lab.Arm, res *lab.Result) error {
@@ -141,11 +162,14 @@ func (o *labRun) page(ctx context.Context, s *lab.Scenario, arm *lab.Arm, res *l
 	if err := labError(ctx, err); err != nil {
 		return err
 	}
-	f, err := os.Create(o.html)
-	if err != nil {
-		return fmt.Errorf("the page cannot be written: %w", err)
+	var b bytes.Buffer
+	if err := lab.WritePage(&b, res, arms, ""); err != nil {
+		return err
 	}
-	return errors.Join(lab.WritePage(f, res, arms, ""), f.Close())
+	if err := os.WriteFile(o.html, b.Bytes(), 0o644); err != nil { //nolint:gosec // to be shown to others
+		return &exitError{exitUsage, fmt.Errorf("the page cannot be written: %w", err)}
+	}
+	return nil
 }
 
 // colorful says whether w is a terminal that takes colours (no-color.org).

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,7 +34,14 @@ func TestLabRunExits(t *testing.T) {
 		{[]string{write("fails.txt", head+"arm as shipped\n  commit 1 = 7\n")}, 1, "✗ line 11, commit 1 = 7: commit 1 is 0"},
 		{[]string{write("bad.txt", head+"steps\n  jump\n")}, 2, "bad.txt:11:3: no step is called"},
 		{[]string{filepath.Join(dir, "missing.txt")}, 2, "no such file"},
+		{[]string{write("noname", head+"arm as shipped\n  commit 1 = 0\n")}, 0, "verdict: as expected"},
+		{[]string{write("mark.txt", "\ufeff"+head+"arm as shipped\n  commit 1 = 0\n")}, 0, "verdict: as expected"},
+		{[]string{"/dev/zero"}, 2, "longer than the 65536 bytes"},
 		{[]string{"figure-9"}, 2, "no scenario is called"},
+		{[]string{"figure-8.txt"}, 2, "the scenario of the lab is called figure-8"},
+		{[]string{"figure-8", "--without", " own-term-commit,,own-term-commit"}, 0, "as expected without own-term-commit"},
+		{[]string{"figure-8", "--html", filepath.Join(dir, "none", "out.html")}, 2, "the page cannot be written: open"},
+		{[]string{"figure-8", "--html", dir}, 2, "verdict: as expected"},
 		{[]string{"figure-8", "--without", "sync"}, 2, "has no arm"},
 		{[]string{"figure-8", "--with", "luck"}, 2, "unknown flag"},
 	} {
@@ -73,5 +81,20 @@ func TestLabList(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n < 18 || !strings.Contains(out.String(), "Can there be two leaders after a partition?") {
 		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+}
+
+// fullDevice is a writer that has no room.
+type fullDevice struct{}
+
+func (fullDevice) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What cannot be written has not been shown.
+func TestLabOutputIsFull(t *testing.T) {
+	for _, args := range [][]string{{"lab", "list"}, {"lab", "run", "figure-8"}} {
+		var out bytes.Buffer
+		if code := run(context.Background(), args, fullDevice{}, &out); code != 1 || !strings.Contains(out.String(), "no space left") {
+			t.Errorf("%v: exit code %d: %s", args, code, out.String())
+		}
 	}
 }
