@@ -65,8 +65,8 @@ func (m *Memory) getBlock(full bool) *block {
 		return b
 	}
 	b := new(block)
-	for full && len(b.entries) < blockEntries {
-		b.grow()
+	if full {
+		b.resize(blockEntries)
 	}
 	return b
 }

@@ -24,7 +24,7 @@ func (c *Config) complete() error {
 	orDefault(&c.UncommittedBytesMax, 64<<20)
 	orDefault(&c.CommittedBytesMax, 4<<20)
 	orDefault(&c.ApplyBacklogBytesMax, 16<<20)
-	orDefault(&c.TailBytesMax, 8<<20)
+	orDefault(&c.TailBytesMax, 4<<20)
 	orDefault(&c.ReadTicketsMax, 4096)
 	orDefault(&c.ClockDriftMax, clockDriftScale/10)
 	orDefault(&c.RestRenewal, 1000*c.ElectionTimeout)

@@ -107,8 +107,9 @@ func (t *tail) push(e *smr.Entry) {
 	t.next++
 }
 
-func (b *block) grow() {
-	n := max(blockEntriesMin, 2*len(b.entries))
+func (b *block) grow() { b.resize(max(blockEntriesMin, 2*len(b.entries))) }
+
+func (b *block) resize(n int) {
 	entries, ends := make([]smr.Entry, n), make([]uint64, n)
 	copy(entries, b.entries)
 	copy(ends, b.ends)

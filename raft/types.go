@@ -145,7 +145,7 @@ type Config struct {
 	CommittedBytesMax    int
 	ApplyBacklogBytesMax int
 	// TailBytesMax bounds the recent entries kept in memory once they are
-	// persisted and applied. Default 8 MiB. Older ones are asked for through
+	// persisted and applied. Default 4 MiB. Older ones are asked for through
 	// Output.Fetches.
 	TailBytesMax int
 	// ReadTicketsMax bounds the read tickets that wait for an answer. Default

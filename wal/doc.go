@@ -65,6 +65,13 @@
 // nothing to write, only the disk's own cache to see to. Nothing in the format or in
 // the recovery depends on it.
 //
+// # In memory
+//
+// For each group the log keeps marks: from which index on entries are found from
+// which position on. A mark spans 4 KiB of the group's records at first, and more as
+// the log gets longer, so that there are some thousands at most; a read scans from
+// the mark before the entry that it wants.
+//
 // # Recovery
 //
 // Batch n+1 is written only after batch n was synced. Hence the rule that tells

@@ -202,8 +202,12 @@ func (p *powerCut) Before(op vfs.Op) vfs.Verdict {
 // play runs a scripted workload until it ends or the power goes, and returns
 // what is acknowledged, and what it was about to acknowledge.
 func play(fs vfs.FS, seed uint64, turns int, m model, check bool) (acked, inflight model, l *Log, err error) {
+	return playOn(fs, testOptions(), seed, turns, m, check)
+}
+
+func playOn(fs vfs.FS, o Options, seed uint64, turns int, m model, check bool) (acked, inflight model, l *Log, err error) {
 	acked = m.clone()
-	l, err = Open(fs, testDir, testOptions())
+	l, err = Open(fs, testDir, o)
 	if err != nil {
 		return acked, acked, nil, err
 	}
@@ -226,6 +230,9 @@ func play(fs vfs.FS, seed uint64, turns int, m model, check bool) (acked, inflig
 			return acked, m, l, err
 		}
 		acked = m
+		if d := marksDiff(l); d != "" && check {
+			return acked, m, l, errors.New(d)
+		}
 		if id := smr.GroupID(1 + r.IntN(4)); check && m[id] != nil && l.Failed() == nil {
 			if d := m[id].diffRead(l, id); d != "" {
 				return acked, m, l, errors.New(d)
@@ -236,13 +243,17 @@ func play(fs vfs.FS, seed uint64, turns int, m model, check bool) (acked, inflig
 }
 
 func TestModel(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(60) {
+		o := testOptions()
+		if seed%2 == 1 {
+			o.marksMax = 2 + int(seed/2)%5
+		}
 		mem := vfs.NewMem()
 		m := model{}
 		for life := range uint64(6) {
 			var l *Log
 			var err error
-			m, _, l, err = play(mem, seed*100+life, 60, m, true)
+			m, _, l, err = playOn(mem, o, seed*100+life, 60, m, true)
 			if err != nil {
 				t.Fatalf("seed %d, life %d: %v", seed, life, err)
 			}

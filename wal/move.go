@@ -70,7 +70,7 @@ func (l *Log) worthMoving(old *segment) bool {
 }
 
 // collect reads entries that lie in segment old and encodes them into b, up to
-// moveStep.
+// moveStep, and as much again at most.
 func (l *Log) collect(b *buffer, old *segment) error {
 	l.mu.Lock()
 	gs := l.sorted()
@@ -89,7 +89,7 @@ func (l *Log) collect(b *buffer, old *segment) error {
 			first := max(m.first, g.snapshot.Index+1)
 			var err error
 			c := cursor{s: old, end: old.end, until: m.off + m.bytes + sectorBytes}
-			es, err = c.span(g.id, m.off, first, last, 1<<62, es[:0])
+			es, err = c.span(g.id, m.off, first, last, moveStep, es[:0])
 			if err != nil {
 				return err
 			}

@@ -60,6 +60,9 @@ type Options struct {
 	// past it where the system can do that, which is as safe, takes half of the
 	// processor time and a third less time to sync. For measurements.
 	PageCache bool
+
+	// marksMax bounds the marks of a group. For tests; default marksMax.
+	marksMax int
 }
 
 func (o *Options) complete() error {
@@ -71,6 +74,9 @@ func (o *Options) complete() error {
 	}
 	if o.RecycleMax == 0 {
 		o.RecycleMax = 2
+	}
+	if o.marksMax == 0 {
+		o.marksMax = marksMax
 	}
 	if o.Plain {
 		o.RecycleMax = -1

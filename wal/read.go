@@ -150,6 +150,7 @@ func (c *cursor) span(id smr.GroupID, off int64, first, last uint64, bytesMax in
 				used += dst[i].Size()
 			}
 			next += uint64(len(dst) - n)
+			c.lent = c.lent || len(dst) > n
 		}
 		if errors.Is(err, smr.ErrCorrupt) || errors.Is(err, io.EOF) {
 			err = &CorruptionError{File: c.s.name, Offset: at, Reason: "entries that were synced here cannot be read: " + err.Error(),
@@ -199,9 +200,12 @@ type cursor struct {
 	until int64 // up to here it is likely to be wanted
 	buf   []byte
 	from  int64 // position of buf
+	// lent: entries keep buf. Else, as long as all that is read lies before what is
+	// wanted, its memory is used again.
+	lent bool
 }
 
-// bytes returns n bytes at c.at. Their memory is not used again.
+// bytes returns n bytes at c.at, until the next call, or for ever if they are lent.
 func (c *cursor) bytes(n int64) ([]byte, error) {
 	if c.at+n > c.end {
 		return nil, io.EOF
@@ -212,7 +216,13 @@ func (c *cursor) bytes(n int64) ([]byte, error) {
 	// An entry keeps the buffer that it was read into: so read no more than is
 	// likely to be wanted.
 	want := min(max(c.until-c.at, markBytes+sectorBytes), readAheadBytes)
-	b := make([]byte, min(max(n, want), c.end-c.at))
+	size := min(max(n, want), c.end-c.at)
+	b := c.buf[:0]
+	if c.lent || int64(cap(b)) < size {
+		b, c.lent = make([]byte, size), false
+	}
+	b = b[:size]
+	c.buf = nil // until it is read whole
 	if k, err := c.s.f.ReadAt(b, c.at); k < len(b) {
 		return nil, fmt.Errorf("read %s at %d: %w", c.s.name, c.at, err)
 	}

@@ -4,7 +4,8 @@ import "github.com/quorate/quorate/smr"
 
 // Size returns about how many bytes the synced entries of a group take, and
 // where to compact so that about keep of them are left: the entries after cut.
-// The exactness is that of a mark, 4 KiB. Any goroutine.
+// The exactness is that of a mark: 4 KiB, or a few thousandths of a long log. Any
+// goroutine.
 func (l *Log) Size(id smr.GroupID, keep int64) (bytes int64, cut uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
