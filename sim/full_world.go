@@ -213,6 +213,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		if w.full.pebble {
 			g.identify = identifyPut
 		}
+		g.made = &w.commandIDs
 		w.groups = append(w.groups, g)
 	}
 	for i := range f.replicas {

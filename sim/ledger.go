@@ -38,6 +38,8 @@ type ledger struct {
 	acknowledged []uint64
 	// identify tells the id of a command from its entry's data.
 	identify func(data []byte) (id uint64, ok bool)
+	// made is the highest id of a command that a client has made; nil: not known.
+	made *uint64
 	// floor is the highest index that a client knows the effect of, by a write's
 	// acknowledgement or by a read's answer.
 	floor uint64
@@ -192,7 +194,7 @@ func (l *ledger) placed(who smr.ReplicaID, e *smr.Entry) {
 		return
 	}
 	id, ok := l.identify(e.Data)
-	if !ok {
+	if !ok || l.made != nil && id > *l.made {
 		l.fail(Contract, ids(who), "entry %d holds a command that no client made", e.Index)
 		return
 	}

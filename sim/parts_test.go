@@ -163,6 +163,7 @@ func TestLedger(t *testing.T) {
 		{"another entry is applied", StateMachineSafety, func(l *ledger) { l.applied(1, command(1, 1, 1), 7, 1); l.applied(2, command(1, 1, 2), 7, 1) }},
 		{"another state is reached", StateMachineSafety, func(l *ledger) { l.applied(1, command(1, 1, 1), 7, 1); l.applied(2, command(1, 1, 1), 8, 1) }},
 		{"a command takes effect twice", ExactlyOnce, func(l *ledger) { l.applied(1, command(1, 1, 1), 7, 1); l.applied(1, command(2, 1, 1), 8, 1) }},
+		{"a command that nobody made", Contract, func(l *ledger) { l.made = new(uint64); l.applied(1, command(1, 1, 1<<60), 7, 1) }},
 		{"an entry is left out", Contract, func(l *ledger) { l.applied(1, command(2, 1, 1), 7, 1) }},
 	} {
 		l := newLedger(nil)

@@ -48,6 +48,7 @@ func newWorld(seed uint64, o *Options) (*world, error) {
 		diskR:    fork(seed, 5),
 		turnR:    fork(seed, 6),
 	}
+	w.ledger.made = &w.commandIDs
 	w.net = network{
 		rng: fork(seed, 3), delayMin: f.delayMin, delayMax: f.delayMax,
 		lossPermille: f.lossPermille, dupPermille: f.dupPermille, slowPermille: f.slowPermille, slowMax: f.slowMax,
