@@ -46,6 +46,7 @@ type Shard struct {
 	jobs       []*applyJob
 	jobEntries int
 	failed     error
+	relief     relief
 	disk       diskRoom
 	watch      diskWatch
 	diskFull   atomic.Bool // disk.full(), for anyone
@@ -63,7 +64,7 @@ type shardMetrics struct {
 	turns, proposals, reads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
 	diskFull, diskStalls, damagedReads, slowApplies                                                   atomic.Uint64
 
-	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
+	compactions, compactionsForShard, snapshotsTaken, snapshotsInstalled                atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
 
 	groups, groupsResting, rests, pulsesLost, pulsesBack atomic.Uint64
@@ -98,6 +99,7 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 		s.retryDisk(now)
 	}
 	taken := s.runGroups(now)
+	s.relieve(now)
 	pending := s.log.Pending()
 	if pending {
 		s.syncer.wake()
