@@ -66,6 +66,8 @@ type seat struct {
 	machine watched
 	flushed *machine
 	status  host.Status
+	// restores counts the states that it has taken in.
+	restores int
 }
 
 // partsPerShard is how many parts of a shard take turns.

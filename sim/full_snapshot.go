@@ -222,20 +222,22 @@ func (h *simHost) restored(st *seat, life uint32) func(applied, digest uint64) {
 		h.w.marks.hit(MarkRestored)
 		h.w.note(0xe1, uint64(h.id), applied, digest)
 		h.w.trace(Event{Kind: EventRestore, Replica: h.id, Index: applied, Count: uint64(st.group.id)})
-		st.group.restored(h.id, applied, digest)
+		st.restores++
+		st.group.held("restores a snapshot", h.id, applied, digest)
 	}
 }
 
-// restored notes that who has taken over the state at index from a snapshot.
-func (l *ledger) restored(who smr.ReplicaID, index, state uint64) {
+// held notes that a snapshot with the state at index was in who's hands, and what it
+// did with it.
+func (l *ledger) held(does string, who smr.ReplicaID, index, state uint64) {
 	if index == 0 || index > uint64(len(l.states)) {
-		l.fail(StateMachineSafety, ids(who), "restores a snapshot of index %d, nobody has applied more than %d", index, len(l.states))
+		l.fail(StateMachineSafety, ids(who), "%s of index %d, nobody has applied more than %d", does, index, len(l.states))
 		return
 	}
 	if at := l.states[index-1]; at == 0 {
 		l.states[index-1] = state // it was applied within a batch
 	} else if at != state {
-		l.fail(StateMachineSafety, ids(who), "restores state %x at index %d, applied was %x", state, index, at)
+		l.fail(StateMachineSafety, ids(who), "%s of index %d with state %x, applied was %x", does, index, state, at)
 	}
 }
 

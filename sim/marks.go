@@ -123,6 +123,14 @@ const (
 	MarkSearched
 	MarkSearchUndecided
 	MarkLocalRead
+	MarkBackup
+	MarkBackupFollower
+	MarkBackupBesideApply
+	MarkBackupCompacted
+	MarkBackupOvertaken
+	MarkBackupCrash
+	MarkBackupCut
+	MarkBackupRefused
 	markCount
 )
 
@@ -143,6 +151,7 @@ var markNames = [markCount]string{
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+	"backup", "backup-follower", "backup-beside-apply", "backup-compacted", "backup-overtaken", "backup-crash", "backup-cut", "backup-refused",
 }
 
 // MarkNamed returns the mark of that name.

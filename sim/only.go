@@ -63,6 +63,7 @@ var knobs = func() []knob {
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
 		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool { return x.snapshots.opCrashPermille > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.opCrashPermille = 0 }},
+		{"backups", func(_ *features, x *fullFeatures) bool { return x.backups.on }, func(_ *features, x *fullFeatures) { x.backups.on = false }},
 		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
 	}
 	for a, name := range actionNames {
@@ -85,7 +86,7 @@ var only = map[string]Mode{
 	"breaks": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
 	"slow-host": Full, "slow-links": Full, "small-limits": Full, "large-values": Full, "bursts": Full,
 	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full,
-	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
+	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "backups": Full, "pebble": Full,
 }
 
 // needs says without which other feature one does nothing, in that world.
