@@ -55,8 +55,10 @@ type simHost struct {
 	flaps    int32
 	slow     bool // in turns, syncs and applies
 	drift    int64
-	// moved is what the life has sent and received of snapshots.
-	moved uint64
+	// moved is what the life has sent and received of snapshots, sent the blocks sent.
+	moved, sent uint64
+	// named is the name that an image had before it got its final one, the last time.
+	named string
 }
 
 // seat is a host's replica of one group.
@@ -167,7 +169,7 @@ func (w *fullWorld) restart(h *simHost) {
 	if h.outsider == outsiderDrifts {
 		h.clock.ppm = h.drift
 	}
-	h.pausedUntil, h.moved = 0, 0
+	h.pausedUntil, h.moved, h.sent, h.named = 0, 0, 0, ""
 	h.due = make([]smr.Instant, partsPerShard*w.full.shards+w.workers())
 	h.untold = make([]bool, w.full.shards)
 	for i := range h.due {

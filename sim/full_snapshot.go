@@ -262,9 +262,13 @@ func (w *fullWorld) jobDone(h *simHost) {
 	if moved == h.moved {
 		return
 	}
-	h.moved = moved
+	mark := MarkCrashReceived
+	if st.SnapshotBlocksSent > h.sent {
+		mark = MarkCrashSending
+	}
+	h.moved, h.sent = moved, st.SnapshotBlocksSent
 	if w.nemesis.permille(f.cutPermille) {
-		w.marks.hit(MarkSnapshotCut)
+		w.marks.hit(mark)
 		w.crashFor(h, w.nemesis.between(w.features.electionTimeout/10, w.timeouts(2)))
 	}
 }

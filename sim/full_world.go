@@ -35,6 +35,7 @@ type fullWorld struct {
 	faultR  source
 	loadR   source
 	tellR   source
+	aimR    source
 	frames  frameReader
 	local   localReads
 	backups backups
@@ -154,7 +155,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), aimR: fork(seed, 34), local: newLocalReads(seed),
 		backups: backups{rng: fork(seed, 33), torn: o.tornBackups},
 	}
 	f := &w.features

@@ -62,7 +62,11 @@ var knobs = func() []knob {
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
-		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool { return x.snapshots.opCrashPermille > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.opCrashPermille = 0 }},
+		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool {
+			return x.snapshots.opCrashPermille+x.snapshots.cutPermille > 0
+		}, func(_ *features, x *fullFeatures) {
+			x.snapshots.opCrashPermille, x.snapshots.cutPermille = 0, 0
+		}},
 		{"backups", func(_ *features, x *fullFeatures) bool { return x.backups.on }, func(_ *features, x *fullFeatures) { x.backups.on = false }},
 		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
 	}
