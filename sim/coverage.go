@@ -67,6 +67,7 @@ var aims = [...]aim{
 	{"backups", MarkBackup, [2]int{0, 450}},
 	{"backups", MarkBackupFollower, [2]int{0, 450}},
 	{"backups", MarkBackupBesideApply, [2]int{0, 300}},
+	{"shard-bound", MarkShardCompacted, [2]int{0, 200}},
 	{"pebble", MarkPebble, [2]int{0, 900}},
 	{"crash", MarkCrash, [2]int{900, 900}},
 	{"crash-leader", MarkCrash, [2]int{900, 900}},

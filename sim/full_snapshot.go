@@ -33,6 +33,9 @@ type snapshotFeatures struct {
 	awayTimeouts int
 	// applyStallTimeouts is how long a state machine stands still now and then.
 	applyStallTimeouts int
+	// shardFactor is what a shard's whole log may have, in everyBytes; zero: the
+	// host's default.
+	shardFactor int64
 	// padding makes images of registers as large as this.
 	padding int
 }
@@ -56,6 +59,7 @@ func drawSnapshots(seed uint64) snapshotFeatures {
 	f.awayTimeouts = pick(s, 0, 10, 25)
 	f.applyStallTimeouts = pick(s, 0, 0, 0, 3, 6)
 	f.tailBytes = f.everyBytes / int64(pick(s, 2, 4, 100))
+	f.shardFactor = int64(pick(s, 0, 0, 0, 0, 0, 1))
 	return f
 }
 
@@ -91,6 +95,7 @@ func (h *simHost) snapshots() host.SnapshotConfig {
 	}
 	return host.SnapshotConfig{
 		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, TailEntries: f.tailEntries, HardBytes: f.everyBytes * f.hardFactor,
+		ShardBytes: f.everyBytes * f.shardFactor,
 		BlockBytes: f.blockBytes, WindowBytes: int64(f.blockBytes * f.windowBlocks), BandwidthBytes: f.bandwidth,
 		KeepFor: h.w.timeouts(f.keepTimeouts),
 	}
@@ -244,6 +249,7 @@ func (l *ledger) held(does string, who smr.ReplicaID, index, state uint64) {
 // snapshotMarks notes what a host has done about snapshots in its life.
 func (w *fullWorld) snapshotMarks(st *host.Stats) {
 	w.marks[MarkCompacted] += st.Compactions
+	w.marks[MarkShardCompacted] += st.CompactionsForShard
 	w.marks[MarkSnapshotTaken] += st.SnapshotsTaken
 	w.marks[MarkSnapshotNeeded] += st.SnapshotBlocksSent
 	w.marks[MarkSnapshotResumed] += st.SnapshotBlocksResumed

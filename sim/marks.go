@@ -120,6 +120,7 @@ const (
 	MarkSearched
 	MarkSearchUndecided
 	MarkLocalRead
+	MarkShardCompacted
 	// Crashes at an operation on an image that is taken, and on one that is received,
 	// in the order of imageOperations.
 	MarkCrashTakingWrite
@@ -160,6 +161,7 @@ var markNames = [markCount]string{
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read",
+	"compacted-for-shard",
 	"crash-taking-write", "crash-taking-sync", "crash-taking-rename", "crash-taking-dir-sync", "crash-sending",
 	"crash-receiving-write", "crash-receiving-sync", "crash-receiving-rename", "crash-receiving-dir-sync", "crash-received",
 	"backup", "backup-follower", "backup-beside-apply", "backup-compacted", "backup-overtaken", "backup-crash", "backup-cut", "backup-refused",

@@ -18,6 +18,11 @@ func TestSnapshotCrashes(t *testing.T) {
 	for _, f := range r.Failures {
 		t.Errorf("seed %d: %v", f.Seed, f.Violation)
 	}
+	// What is not synced before it is named is half of one after some of them.
+	without, err := Run(context.Background(), SnapshotCrashes(Options{Seeds: 20, SeedBase: *flagBase + 80_000, Without: []string{"image-sync"}, FailuresMax: 1}))
+	if err != nil || len(without.Failures) == 0 || without.Failures[0].Violation.Class != Contract {
+		t.Errorf("images that are not synced: %v, %v", &without, err)
+	}
 	if missed := r.SnapshotCrashesMissed(); len(missed) > 0 && r.Seeds >= 200 {
 		t.Errorf("no host crashed there: %v", missed)
 	}
