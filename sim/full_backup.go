@@ -149,7 +149,7 @@ func (w *fullWorld) beginBackup(b *backup) {
 		b.end()
 	}
 	if b.index < b.floor {
-		w.fail(LostWrite, ids(b.h.id), "gives a backup of index %d; when it was asked for a client knew of %d", b.index, b.floor)
+		w.fail(Linearizability, ids(b.h.id), "gives a backup of index %d; when it was asked for a client knew of %d", b.index, b.floor)
 	}
 	if b.over {
 		return
