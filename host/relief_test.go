@@ -40,7 +40,6 @@ type crowd struct {
 	rt     *host.Runtime
 	now    smr.Instant
 	groups []*host.Group
-	done   int
 }
 
 func newCrowd(t *testing.T, n int, machine func() smr.StateMachine) *crowd {
