@@ -3,9 +3,6 @@ package etcdapi
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"errors"
-	"io"
 	"slices"
 	"time"
 
@@ -100,31 +97,31 @@ func (m *maintenanceService) streamBackup(out pb.Maintenance_SnapshotServer) err
 		return storeError(err)
 	}
 	defer view.Close()
-	head := &snapshot.Head{Group: BackupGroup, SnapshotMeta: smr.SnapshotMeta{Index: view.Applied()}, Digest: view.Digest()}
-	sum := sha256.New()
-	enc := snapshot.NewEncoder(head, view.Applied()|1<<63, view, 0)
+	backup, err := snapshot.NewBackup(BackupGroup, view, 0)
+	if err != nil {
+		return status.Errorf(codes.Unavailable, "etcdserver: this member gives no backup: %v", err)
+	}
 	// How much there will be is not known before the end; this is for progress.
 	size, _ := m.sizes(m.store.Stats())
 	remaining := uint64(max(size, 1))
 	revision := m.store.Revision()
-	for {
-		block, err := enc.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for !backup.Ended() {
+		block, err := backup.Next()
 		if err != nil {
 			return storeError(err)
 		}
-		sum.Write(block)
 		for piece := range slices.Chunk(block, backupPieceBytes) {
 			remaining -= min(remaining-1, uint64(len(piece)))
+			if backup.Ended() {
+				remaining = 0
+			}
 			// A message is gRPC's once it is sent, and the block is the encoder's.
 			if err := out.Send(m.backupPiece(revision, bytes.Clone(piece), remaining)); err != nil {
 				return err
 			}
 		}
 	}
-	return out.Send(m.backupPiece(revision, sum.Sum(nil), 0))
+	return nil
 }
 
 func (m *maintenanceService) backupPiece(revision int64, blob []byte, remaining uint64) *pb.SnapshotResponse {

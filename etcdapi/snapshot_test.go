@@ -101,6 +101,18 @@ func TestSnapshotLeavesWhatItSent(t *testing.T) {
 	}
 }
 
+// A member that has applied nothing gives no backup: restored, it would be a cluster
+// without keys, and who verified it would take it for a damaged one.
+func TestSnapshotOfABlankMember(t *testing.T) {
+	m := newFakeCluster(t, 1)[0]
+	out := &keepingStream{ctx: t.Context()}
+	err := (&maintenanceService{Server: newTestServer(t, m, nil)}).Snapshot(nil, out)
+	wantStatus(t, err, codes.Unavailable, "etcdserver: this member gives no backup: nothing is applied yet")
+	if len(out.sent) > 0 {
+		t.Errorf("%d messages", len(out.sent))
+	}
+}
+
 // A client that takes nothing is given up, with its view; and backups are bounded
 // in number.
 func TestSnapshotOfASleepingClient(t *testing.T) {

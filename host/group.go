@@ -330,6 +330,7 @@ func (g *group) commit() {
 		job.entries = append(job.entries, smr.Committed{Entry: *e, Wanted: w != nil})
 		job.waiters = append(job.waiters, w)
 		g.images.grown += e.Size()
+		s.relief.grown += int64(e.Size())
 	}
 	s.metrics.committed.Add(uint64(len(g.out.Committed)))
 	if !g.worker.push(job) {

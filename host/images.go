@@ -476,15 +476,25 @@ func (g *group) logTooLarge() bool {
 
 // startCompaction has the state made durable; the log is compacted when it is.
 func (g *group) startCompaction() {
-	im, c := &g.images, &g.shard.cfg.Snapshots
-	v := g.core.State()
+	im := &g.images
 	if im.durable == nil {
 		g.takeImage()
 		return
 	}
 	im.flushing = true
-	_, cut := g.shard.log.Size(g.id, c.TailBytes)
-	g.shard.job.aside(&flushMachine{g: g, wanted: min(g.applied, max(cut, v.Last-min(v.Last, c.TailEntries)))})
+	_, cut := g.cut()
+	g.shard.job.aside(&flushMachine{g: g, wanted: min(g.applied, cut)})
+}
+
+// cut is the size of the log, and up to where it is dropped at most: the rest is the
+// tail. There is none while the shard's log is too large.
+func (g *group) cut() (size int64, index uint64) {
+	c, last := &g.shard.cfg.Snapshots, g.core.State().Last
+	size, index = g.shard.log.Size(g.id, c.TailBytes)
+	if g.shard.relief.pressed() {
+		return size, last
+	}
+	return size, max(index, last-min(last, c.TailEntries))
 }
 
 // every is how large the log may grow before it is compacted.
@@ -514,10 +524,9 @@ func (g *group) flushed(now smr.Instant, durable uint64, err error) {
 func (g *group) compact(now smr.Instant, covered uint64) {
 	im, c := &g.images, &g.shard.cfg.Snapshots
 	v := g.core.State()
-	size, cut := g.shard.log.Size(g.id, c.TailBytes)
-	cut = max(cut, v.Last-min(v.Last, c.TailEntries))
+	size, cut := g.cut()
 	to := min(covered, cut, g.applied, v.Applied, v.Persisted)
-	if hard := max(c.HardBytes, 2*g.every()); size <= hard {
+	if hard := max(c.HardBytes, 2*g.every()); size <= hard && !g.shard.overdue() {
 		to = min(to, g.core.LeastMatch(now))
 		for _, s := range im.sends {
 			if s.file.Index != 0 && now.Sub(s.heard) < patience*g.shard.cfg.ElectionTimeout && s.heard != 0 {
@@ -541,6 +550,9 @@ func (g *group) compact(now smr.Instant, covered uint64) {
 	}
 	g.shard.log.SetSnapshot(g.id, meta)
 	g.shard.metrics.compactions.Add(1)
+	if g.shard.relief.pressed() {
+		g.shard.metrics.compactionsForShard.Add(1)
+	}
 }
 
 // takeImage asks the machine for a view, between two of its applies.

@@ -48,6 +48,7 @@ type Shard struct {
 	jobs       []*applyJob
 	jobEntries int
 	failed     error
+	relief     relief
 	disk       diskRoom
 	watch      diskWatch
 	diskFull   atomic.Bool // disk.full(), for anyone
@@ -65,7 +66,7 @@ type shardMetrics struct {
 	turns, proposals, reads, leaseReads, committed, forwarded, reproposed, busy, frames, badFrames, droppedFrames atomic.Uint64
 	diskFull, diskStalls, damagedReads, slowApplies                                                               atomic.Uint64
 
-	compactions, snapshotsTaken, snapshotsInstalled                                     atomic.Uint64
+	compactions, compactionsForShard, snapshotsTaken, snapshotsInstalled                atomic.Uint64
 	snapshotBlocksSent, snapshotBytesSent, snapshotBytesReceived, snapshotBlocksResumed atomic.Uint64
 
 	groups, groupsResting, rests, pulsesLost, pulsesBack atomic.Uint64
@@ -101,6 +102,7 @@ func (s *Shard) Turn(real smr.Instant) smr.Instant {
 		s.retryDisk(now)
 	}
 	taken := s.runGroups(now)
+	s.relieve(now)
 	pending := s.log.Pending()
 	if pending {
 		s.syncer.wake()

@@ -27,6 +27,12 @@ type SnapshotConfig struct {
 	// another snapshot. Default 8 × EveryBytes. For a state machine in memory
 	// twice its last snapshot, if that is larger.
 	HardBytes int64
+	// ShardBytes: when the logs of all groups of a shard are larger together, they
+	// are compacted though each is small, and keep no tails, until they are not. A
+	// shard whose log is twice as large waits for no follower. Default
+	// 2 × HardBytes. For state machines in memory the sum of their last snapshots,
+	// if that is larger.
+	ShardBytes int64
 
 	// BandwidthBytes is how many bytes of snapshots a host sends per second, to
 	// all others together. Default 128 MiB; negative: no limit.
@@ -52,16 +58,17 @@ func (c *SnapshotConfig) complete() error {
 		c.TailEntries = c.EveryEntries / 4
 	}
 	orDefault(&c.HardBytes, 8*c.EveryBytes)
+	orDefault(&c.ShardBytes, 2*c.HardBytes)
 	orDefault(&c.BandwidthBytes, 128<<20)
 	orDefault(&c.WindowBytes, 8<<20)
 	orDefault(&c.KeepFor, 2*time.Minute)
 	orDefault(&c.BlockBytes, snapshot.BlockBytes)
 	switch {
-	case c.EveryBytes < 0 || c.TailBytes < 0 || c.HardBytes < 0 || c.WindowBytes < 0 || c.KeepFor < 0:
+	case c.EveryBytes < 0 || c.TailBytes < 0 || c.HardBytes < 0 || c.ShardBytes < 0 || c.WindowBytes < 0 || c.KeepFor < 0:
 		return fmt.Errorf("%w: a limit of Snapshots is negative", ErrConfig)
-	case c.TailBytes > c.EveryBytes || c.EveryBytes > c.HardBytes || c.TailEntries > c.EveryEntries:
-		return fmt.Errorf("%w: Snapshots needs TailBytes %d <= EveryBytes %d <= HardBytes %d, and TailEntries %d <= EveryEntries %d",
-			ErrConfig, c.TailBytes, c.EveryBytes, c.HardBytes, c.TailEntries, c.EveryEntries)
+	case c.TailBytes > c.EveryBytes || c.EveryBytes > c.HardBytes || c.EveryBytes > c.ShardBytes || c.TailEntries > c.EveryEntries:
+		return fmt.Errorf("%w: Snapshots needs TailBytes %d <= EveryBytes %d <= HardBytes %d and ShardBytes %d, and TailEntries %d <= EveryEntries %d",
+			ErrConfig, c.TailBytes, c.EveryBytes, c.HardBytes, c.ShardBytes, c.TailEntries, c.EveryEntries)
 	case c.BlockBytes < snapshot.BlockBytesMin || c.BlockBytes > snapshot.BlockBytesMax || c.BlockBytes%snapshot.BlockBytesMin != 0:
 		return fmt.Errorf("%w: Snapshots.BlockBytes of %d is no multiple of %d up to %d", ErrConfig, c.BlockBytes, snapshot.BlockBytesMin, snapshot.BlockBytesMax)
 	}

@@ -42,6 +42,7 @@ type node struct {
 	book  *book
 	fail  func(what string) error // of its books
 	every int64                   // EveryBytes, if not the usual
+	shard int64                   // ShardBytes, if not the usual
 	// The power goes at the operation on the disk of number crashAt, or when
 	// the block of number crashAtBlock has been sent.
 	crashAt, crashAtBlock int
@@ -104,7 +105,7 @@ func (n *node) config() host.Config {
 	every := max(n.every, 16<<10)
 	return host.Config{
 		ID: n.id, Cluster: 7, Incarnation: uint64(n.id), Dir: "d", FS: vfs.NewFault(n.mem, n, nil), SegmentBytes: 64 << 10, Logger: quiet,
-		Snapshots: host.SnapshotConfig{EveryBytes: every, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
+		Snapshots: host.SnapshotConfig{EveryBytes: every, ShardBytes: n.shard, TailBytes: 1 << 10, BlockBytes: 4096, WindowBytes: 8192, BandwidthBytes: -1, KeepFor: 5 * time.Second},
 	}
 }
 

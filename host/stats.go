@@ -25,10 +25,11 @@ type Stats struct {
 	// DamagedReads is how often entries that were synced could not be read back
 	// from the log. More than none: the replica is to be replaced.
 	DamagedReads uint64
-	// Compactions of logs; SnapshotsTaken and SnapshotsInstalled; blocks and
+	// Compactions of logs, CompactionsForShard those of them that were due to the
+	// size of a shard's whole log (SnapshotConfig.ShardBytes); SnapshotsTaken and SnapshotsInstalled; blocks and
 	// bytes of snapshots sent and received, and blocks that a receiver had
 	// already when it went on.
-	Compactions, SnapshotsTaken, SnapshotsInstalled                                     uint64
+	Compactions, CompactionsForShard, SnapshotsTaken, SnapshotsInstalled                uint64
 	SnapshotBlocksSent, SnapshotBytesSent, SnapshotBytesReceived, SnapshotBlocksResumed uint64
 	// Groups that run here, and how many of them rest now. Rests is how often one
 	// began to; the others count what ended rests: requests of this host's clients,
@@ -73,6 +74,7 @@ func (rt *Runtime) Stats() (st Stats) {
 		st.DiskStalls += m.diskStalls.Load()
 		st.DamagedReads += m.damagedReads.Load()
 		st.Compactions += m.compactions.Load()
+		st.CompactionsForShard += m.compactionsForShard.Load()
 		st.SnapshotsTaken += m.snapshotsTaken.Load()
 		st.SnapshotsInstalled += m.snapshotsInstalled.Load()
 		st.SnapshotBlocksSent += m.snapshotBlocksSent.Load()

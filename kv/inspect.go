@@ -22,6 +22,9 @@ type Summary struct {
 // version that can still be read must be in the index by revision, and what is in
 // that must be there; the value of one that is superseded is in no digest.
 type Inspector struct {
+	// Live, if set, is given each key and its newest value, unless it is deleted.
+	// Both are valid during the call.
+	Live   func(key, value []byte)
 	stream StreamDecoder
 	st     state
 	found  bool
@@ -135,7 +138,11 @@ func (in *Inspector) version(key, value []byte) error {
 	l = sha256.Sum256(in.rec)
 	in.set.add(&l)
 	in.keys++
-	in.bytes += int64(len(appendUserKey(in.rec[:0], prefix)) + len(r.value))
+	user := appendUserKey(in.rec[:0], prefix)
+	in.bytes += int64(len(user) + len(r.value))
+	if in.Live != nil {
+		in.Live(user, r.value)
+	}
 	return nil
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	// SweepEntries bounds the work that Apply spends on removing compacted
 	// versions, beside twice the number of its own entries; zero: 256.
 	SweepEntries int
+	// ViewBytes is how much a view reads from pebble at a time; zero: 256 KiB. After
+	// 256 times as much it gives up what it holds of pebble's files.
+	ViewBytes int
 	// Logger takes pebble's messages and errors; nil: slog.Default.
 	Logger *slog.Logger
 	// Failed, if not nil, is told why the store cannot be used any more, when that
@@ -64,6 +67,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.SweepEntries <= 0 {
 		c.SweepEntries = 256
+	}
+	if c.ViewBytes <= 0 {
+		c.ViewBytes = 256 << 10
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -23,11 +23,9 @@ var _ smr.Durable = (*Store)(nil)
 const streamVersion = 1
 
 const (
-	// viewBytes is how much a view encodes at once, refreshBytes after how much
-	// it makes a new iterator: an iterator keeps files and memtables that pebble
-	// would give up, a snapshot keeps versions alone.
-	viewBytes    = 256 << 10
-	refreshBytes = 64 << 20
+	// A view makes a new iterator after so many times ViewBytes: an iterator keeps
+	// files and memtables that pebble would give up, a snapshot keeps versions alone.
+	refreshViews = 256
 	// pairBytesMax bounds a key with its value in a stream.
 	pairBytesMax = 1 << 30
 )
@@ -140,7 +138,7 @@ func (v *stateView) fill() error {
 		v.it, v.held = it, 0
 		it.SeekGE(v.from)
 	}
-	for len(v.out) < viewBytes && v.it.Valid() {
+	for len(v.out) < v.s.cfg.ViewBytes && v.it.Valid() {
 		key := v.it.Key()
 		value, err := v.it.ValueAndErr()
 		if err != nil {
@@ -157,7 +155,7 @@ func (v *stateView) fill() error {
 		v.end = true
 		return v.it.Error()
 	}
-	if v.held > refreshBytes {
+	if v.held > refreshViews*v.s.cfg.ViewBytes {
 		v.from = append(v.from[:0], v.it.Key()...)
 		it := v.it
 		v.it = nil

@@ -37,7 +37,7 @@ func (x *fullFeatures) everyFault() {
 	x.keepPercent, x.killPermille = max(x.keepPercent, 30), max(x.killPermille, 300)
 	x.crashOpPermille = max(x.crashOpPermille, 300)
 	x.syncFailPermille = max(x.syncFailPermille, 2)
-	x.diskFull = true
+	x.diskFull, x.backups.on = true, true
 	s := &x.snapshots
 	s.on, s.cutPermille, s.opCrashPermille = true, max(s.cutPermille, 30), max(s.opCrashPermille, 400)
 	s.awayTimeouts, s.applyStallTimeouts = max(s.awayTimeouts, 10), max(s.applyStallTimeouts, 3)

@@ -10,7 +10,7 @@ var (
 	}
 	hostFaults = []Mark{
 		MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkGarbledFrame, MarkBadFrame, MarkNews, MarkStall, MarkSyncFailed, MarkDiskFull, MarkCrash, MarkCrashMidSync,
-		MarkCrashAll, MarkHunted, MarkApplyStall, MarkSnapshotCut, MarkCrashTaking, MarkPause, MarkClockJump,
+		MarkCrashAll, MarkHunted, MarkApplyStall, MarkCrashSending, MarkCrashTaking, MarkPause, MarkClockJump,
 		MarkCutFull, MarkCutPartial, MarkCutOneWay, MarkCutFlapping, MarkCutLeader, MarkCutShape,
 	}
 )

@@ -44,12 +44,19 @@ func partOf(path string) DiskPart {
 // imageDir is where the snapshots are, below logDir.
 const imageDir = "snapshots"
 
-// receivedName ends the names of images that come in.
-const receivedName = ".part"
+// receivedName ends the names of images that come in, takenName those of images that
+// are taken.
+const (
+	receivedName = ".part"
+	takenName    = ".new"
+)
 
 // burns reports whether the power goes at op.
 func (h *simHost) burns(op vfs.Op) bool {
 	f := h.fuse
+	if op.Kind == vfs.OpRename && partOf(op.Path) == DiskImages {
+		h.named = op.Path
+	}
 	if f == nil {
 		return false
 	}
@@ -67,7 +74,7 @@ func (h *simHost) burns(op vfs.Op) bool {
 	}
 	h.fuse, h.burnt = nil, op
 	h.loseDisk()
-	h.w.markFuse(op)
+	h.markFuse(op)
 	return true
 }
 
@@ -102,6 +109,9 @@ func (w *fullWorld) drawFuse() *Fuse {
 		return nil
 	}
 	nth := 1 + s.n(f.opCrashMax)
+	if w.features.every && w.aimR.permille(750) {
+		return w.aimFuse()
+	}
 	switch s.n(6) {
 	case 0:
 		kinds := [...]vfs.OpKind{vfs.OpCreate, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir, vfs.OpRemove}
@@ -120,24 +130,48 @@ func (w *fullWorld) drawFuse() *Fuse {
 	return &Fuse{Part: DiskImages, Nth: nth}
 }
 
-// markFuse notes at what kind of operation the power has gone.
-func (w *fullWorld) markFuse(op vfs.Op) {
-	m := &w.marks
-	switch part := partOf(op.Path); {
-	case part == DiskStore:
-		m.hit(MarkCrashStore)
-	case part == DiskLog:
-		m.hit(MarkCrashAfterImage)
-	case op.Kind == vfs.OpSync:
-		m.hit(MarkCrashImageSync)
-	case op.Kind == vfs.OpRename || op.Kind == vfs.OpSyncDir:
-		m.hit(MarkCrashImageRename)
+// aimFuse draws an operation on an image that is taken or received, each kind of them
+// as often as the others. Few lives receive one.
+func (w *fullWorld) aimFuse() *Fuse {
+	s := &w.aimR
+	side := pick(s, takenName, receivedName, receivedName, receivedName)
+	f := &Fuse{Part: DiskImages, Kind: pick(s, vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpSyncDir), Nth: 1, only: side}
+	switch f.Kind {
+	case vfs.OpWrite:
+		f.Nth += s.n(w.full.snapshots.opCrashMax)
+	case vfs.OpSyncDir:
+		f.only, f.after = "", side
+	default:
+		f.Nth += s.n(2)
 	}
-	switch {
-	case strings.HasSuffix(op.Path, ".new"):
+	return f
+}
+
+// imageOperations are where the power may go while an image is written, in the order
+// of the marks from MarkCrashTakingWrite on, and from MarkCrashReceivingWrite on.
+var imageOperations = map[vfs.OpKind]Mark{vfs.OpCreate: 0, vfs.OpWrite: 0, vfs.OpReserve: 0, vfs.OpSync: 1, vfs.OpRename: 2, vfs.OpSyncDir: 3}
+
+// markFuse notes at what kind of operation the power has gone.
+func (h *simHost) markFuse(op vfs.Op) {
+	m, path := &h.w.marks, op.Path
+	switch partOf(path) {
+	case DiskStore:
+		m.hit(MarkCrashStore)
+	case DiskLog:
+		m.hit(MarkCrashAfterImage)
+	}
+	if op.Kind == vfs.OpSyncDir {
+		path = h.named
+	}
+	nth, ok := imageOperations[op.Kind]
+	switch taken := strings.HasSuffix(path, takenName); {
+	case partOf(op.Path) != DiskImages || !ok || !taken && !strings.HasSuffix(path, receivedName):
+	case taken:
 		m.hit(MarkCrashTaking)
-	case strings.HasSuffix(op.Path, receivedName):
+		m.hit(MarkCrashTakingWrite + nth)
+	default:
 		m.hit(MarkCrashReceiving)
+		m.hit(MarkCrashReceivingWrite + nth)
 	}
 }
 

@@ -56,8 +56,10 @@ type simHost struct {
 	flaps    int32
 	slow     bool // in turns, syncs and applies
 	drift    int64
-	// moved is what the life has sent and received of snapshots.
-	moved uint64
+	// moved is what the life has sent and received of snapshots, sent the blocks sent.
+	moved, sent uint64
+	// named is the name that an image had before it got its final one, the last time.
+	named string
 	// newer: the life is of a newer version. garbled counts the frames that have
 	// reached it garbled.
 	newer   bool
@@ -71,6 +73,8 @@ type seat struct {
 	machine watched
 	flushed *machine
 	status  host.Status
+	// restores counts the states that it has taken in.
+	restores int
 }
 
 // partsPerShard is how many parts of a shard take turns.
@@ -174,7 +178,7 @@ func (w *fullWorld) restart(h *simHost) {
 	if h.outsider == outsiderDrifts {
 		h.clock.ppm = h.drift
 	}
-	h.pausedUntil, h.moved, h.garbled = 0, 0, 0
+	h.pausedUntil, h.moved, h.sent, h.named, h.garbled = 0, 0, 0, "", 0
 	if !w.byHand {
 		h.drawVersion()
 	}

@@ -44,7 +44,7 @@ func newPebbleMachine(h *simHost, st *seat, watch func(*smr.Entry, uint64)) watc
 	return &pebbleMachine{
 		Store: kv.New(kv.Config{
 			FS: roomFS{h.storeFS(), disk}, Dir: fmt.Sprintf("store-%d", st.group.id), Group: st.group.id, Deterministic: true,
-			CacheBytes: 1 << 20, BlockCacheBytes: 1 << 20, MemTableBytes: 1 << 20, Logger: h.config().Logger,
+			CacheBytes: 1 << 20, BlockCacheBytes: 1 << 20, MemTableBytes: 1 << 20, ViewBytes: 32, Logger: h.config().Logger,
 		}),
 		seat: st, rng: &h.w.turnR, watch: watch, restored: h.restored(st, h.life), disk: disk,
 	}
@@ -72,7 +72,11 @@ func (p *pebbleMachine) Open() (uint64, error) {
 // none is zero.
 func (p *pebbleMachine) look() {
 	applied, d := p.Store.Digest()
-	p.applied, p.digest = applied, binary.LittleEndian.Uint64(d[:])|1
+	p.applied, p.digest = applied, p.summary(d)
+}
+
+func (p *pebbleMachine) summary(digest [16]byte) uint64 {
+	return binary.LittleEndian.Uint64(digest[:]) | 1
 }
 
 // Apply implements smr.StateMachine. It mostly applies one entry at a time, so

@@ -33,6 +33,9 @@ type snapshotFeatures struct {
 	awayTimeouts int
 	// applyStallTimeouts is how long a state machine stands still now and then.
 	applyStallTimeouts int
+	// shardFactor is what a shard's whole log may have, in everyBytes; zero: the
+	// host's default.
+	shardFactor int64
 	// padding makes images of registers as large as this.
 	padding int
 }
@@ -56,6 +59,7 @@ func drawSnapshots(seed uint64) snapshotFeatures {
 	f.awayTimeouts = pick(s, 0, 10, 25)
 	f.applyStallTimeouts = pick(s, 0, 0, 0, 3, 6)
 	f.tailBytes = f.everyBytes / int64(pick(s, 2, 4, 100))
+	f.shardFactor = int64(pick(s, 0, 0, 0, 0, 0, 1))
 	return f
 }
 
@@ -91,6 +95,7 @@ func (h *simHost) snapshots() host.SnapshotConfig {
 	}
 	return host.SnapshotConfig{
 		EveryBytes: f.everyBytes, TailBytes: f.tailBytes, EveryEntries: f.everyEntries, TailEntries: f.tailEntries, HardBytes: f.everyBytes * f.hardFactor,
+		ShardBytes: f.everyBytes * f.shardFactor,
 		BlockBytes: f.blockBytes, WindowBytes: int64(f.blockBytes * f.windowBlocks), BandwidthBytes: f.bandwidth,
 		KeepFor: h.w.timeouts(f.keepTimeouts),
 	}
@@ -222,26 +227,29 @@ func (h *simHost) restored(st *seat, life uint32) func(applied, digest uint64) {
 		h.w.marks.hit(MarkRestored)
 		h.w.note(0xe1, uint64(h.id), applied, digest)
 		h.w.trace(Event{Kind: EventRestore, Replica: h.id, Index: applied, Count: uint64(st.group.id)})
-		st.group.restored(h.id, applied, digest)
+		st.restores++
+		st.group.held("restores a snapshot", h.id, applied, digest)
 	}
 }
 
-// restored notes that who has taken over the state at index from a snapshot.
-func (l *ledger) restored(who smr.ReplicaID, index, state uint64) {
+// held notes that a snapshot with the state at index was in who's hands, and what it
+// did with it.
+func (l *ledger) held(does string, who smr.ReplicaID, index, state uint64) {
 	if index == 0 || index > uint64(len(l.states)) {
-		l.fail(StateMachineSafety, ids(who), "restores a snapshot of index %d, nobody has applied more than %d", index, len(l.states))
+		l.fail(StateMachineSafety, ids(who), "%s of index %d, nobody has applied more than %d", does, index, len(l.states))
 		return
 	}
 	if at := l.states[index-1]; at == 0 {
 		l.states[index-1] = state // it was applied within a batch
 	} else if at != state {
-		l.fail(StateMachineSafety, ids(who), "restores state %x at index %d, applied was %x", state, index, at)
+		l.fail(StateMachineSafety, ids(who), "%s of index %d with state %x, applied was %x", does, index, state, at)
 	}
 }
 
 // snapshotMarks notes what a host has done about snapshots in its life.
 func (w *fullWorld) snapshotMarks(st *host.Stats) {
 	w.marks[MarkCompacted] += st.Compactions
+	w.marks[MarkShardCompacted] += st.CompactionsForShard
 	w.marks[MarkSnapshotTaken] += st.SnapshotsTaken
 	w.marks[MarkSnapshotNeeded] += st.SnapshotBlocksSent
 	w.marks[MarkSnapshotResumed] += st.SnapshotBlocksResumed
@@ -260,9 +268,13 @@ func (w *fullWorld) jobDone(h *simHost) {
 	if moved == h.moved {
 		return
 	}
-	h.moved = moved
+	mark := MarkCrashReceived
+	if st.SnapshotBlocksSent > h.sent {
+		mark = MarkCrashSending
+	}
+	h.moved, h.sent = moved, st.SnapshotBlocksSent
 	if w.nemesis.permille(f.cutPermille) {
-		w.marks.hit(MarkSnapshotCut)
+		w.marks.hit(mark)
 		w.crashFor(h, w.nemesis.between(w.features.electionTimeout/10, w.timeouts(2)))
 	}
 }

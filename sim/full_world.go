@@ -39,8 +39,10 @@ type fullWorld struct {
 	frameR  source
 	newerR  source
 	briefR  source
+	aimR    source
 	frames  frameReader
 	local   localReads
+	backups backups
 }
 
 // fullFeatures are what a seed draws beside features.
@@ -72,6 +74,7 @@ type fullFeatures struct {
 	snapshots snapshotFeatures
 	damage    damageFeatures
 	slow      slowFeatures
+	backups   backupFeatures
 	load      loadFeatures
 }
 
@@ -119,6 +122,7 @@ func drawFull(seed uint64) fullFeatures {
 	f.snapshots = drawSnapshots(seed)
 	f.slow = drawSlow(seed)
 	f.load = drawLoad(seed)
+	f.backups = drawBackups(seed)
 	own := fork(seed, 41)
 	f.lateWord = own.permille(500)
 	own = fork(seed, 30)
@@ -172,7 +176,8 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 	w := &fullWorld{
 		common: newCommon(seed, o), features: drawFeatures(seed, o), full: drawFull(seed),
 		clockR: fork(seed, 4), diskR: fork(seed, 5), turnR: fork(seed, 6),
-		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), frameR: fork(seed, 31), newerR: fork(seed, 32), briefR: fork(seed, 36), local: newLocalReads(seed),
+		beyond: o.Beyond, fuseR: fork(seed, 10), faultR: fork(seed, 20), loadR: fork(seed, 27), tellR: fork(seed, 40), frameR: fork(seed, 31), newerR: fork(seed, 32), aimR: fork(seed, 34), briefR: fork(seed, 36), local: newLocalReads(seed),
+		backups: backups{rng: fork(seed, 33), torn: o.tornBackups},
 	}
 	f := &w.features
 	w.full.damage = drawDamage(seed, o.Beyond)
@@ -228,6 +233,7 @@ func newFullWorld(seed uint64, o *Options) (*fullWorld, error) {
 		w.queue.push(occurrence{at: smr.Instant(f.electionTimeout), what: whatClient, ref: int32(i)})
 	}
 	w.nextNemesis()
+	w.nextBackup()
 	w.queue.push(occurrence{at: smr.Instant(f.electionTimeout) * smr.Instant(f.chaos), what: whatPhase})
 	return w, nil
 }
@@ -282,6 +288,8 @@ func (w *fullWorld) act(o *occurrence) {
 		w.clientActs(o)
 	case whatPhase:
 		w.nextPhase()
+	case whatBackup:
+		w.backupActs(o)
 	default:
 		w.hostActs(w.hosts[o.who], o)
 	}

@@ -68,16 +68,21 @@ func (w *fullWorld) readLocally(h *simHost, st *seat, key byte) uint64 {
 	return value
 }
 
+// newest is the command that wrote to a register last, up to an index; zero: none.
+func (l *localReads) newest(g *simGroup, key byte, index uint64) (newest uint64) {
+	for id, k := range l.keys {
+		if at := g.place(uint64(id)); k == key && at > 0 && at <= index && at > g.place(newest) {
+			newest = uint64(id)
+		}
+	}
+	return newest
+}
+
 // checkLocalRead: the value is what the newest write to the register left that is
 // not above the applied index, and that index does not go back in one life.
 func (w *fullWorld) checkLocalRead(h *simHost, st *seat, key byte, value, applied uint64) {
 	l, g := &w.local, st.group
-	newest := uint64(0)
-	for id, k := range l.keys {
-		if at := g.place(uint64(id)); k == key && at > 0 && at <= applied && at > g.place(newest) {
-			newest = uint64(id)
-		}
-	}
+	newest := l.newest(g, key, applied)
 	switch {
 	case value == newest:
 	case value >= uint64(len(l.keys)) || l.keys[value] != key || g.place(value) == 0:

@@ -13,6 +13,8 @@ type watched interface {
 	read(key byte) uint64
 	// position returns the applied index and a digest of all that was applied.
 	position() (applied, digest uint64)
+	// summary is what position returns for a digest of the machine's own.
+	summary(digest [16]byte) uint64
 }
 
 // registers is the state machine of most full seeds: the registers of machine,
@@ -103,3 +105,5 @@ func (r *registers) read(key byte) uint64 { return r.regs[key] }
 
 // position returns the applied index and the digest there.
 func (r *registers) position() (uint64, uint64) { return r.applied, r.digest }
+
+func (r *registers) summary(digest [16]byte) uint64 { return binary.LittleEndian.Uint64(digest[:]) }

@@ -72,12 +72,9 @@ const (
 	MarkSnapshotTaken
 	MarkSnapshotInstalled
 	MarkSnapshotResumed
-	MarkSnapshotCut
 	MarkSnapshotAsked
 	MarkCrashTaking
 	MarkCrashReceiving
-	MarkCrashImageSync
-	MarkCrashImageRename
 	MarkCrashAfterImage
 	MarkCrashStore
 	MarkApplyStall
@@ -128,6 +125,27 @@ const (
 	MarkBadFrame
 	MarkNewer
 	MarkNews
+	MarkShardCompacted
+	// Crashes at an operation on an image that is taken, and on one that is received,
+	// in the order of imageOperations.
+	MarkCrashTakingWrite
+	MarkCrashTakingSync
+	MarkCrashTakingRename
+	MarkCrashTakingDirSync
+	MarkCrashSending
+	MarkCrashReceivingWrite
+	MarkCrashReceivingSync
+	MarkCrashReceivingRename
+	MarkCrashReceivingDirSync
+	MarkCrashReceived
+	MarkBackup
+	MarkBackupFollower
+	MarkBackupBesideApply
+	MarkBackupCompacted
+	MarkBackupOvertaken
+	MarkBackupCrash
+	MarkBackupCut
+	MarkBackupRefused
 	markCount
 )
 
@@ -141,14 +159,18 @@ var markNames = [markCount]string{
 	"frame", "broken-connection", "corrupt-frame", "torn-frame", "held-frame", "forwarded", "reproposed", "follower-read",
 	"crash-mid-sync", "sync-failed", "disk-full", "state-full", "segment-recycled", "second-group", "pebble",
 	"offer", "suffix", "suffix-taken", "healed-star",
-	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-cut", "snapshot-asked", "crash-taking", "crash-receiving",
-	"crash-image-sync", "crash-image-rename", "crash-after-image", "crash-store", "apply-stall",
+	"snapshot-taken", "snapshot-installed", "snapshot-resumed", "snapshot-asked", "crash-taking", "crash-receiving",
+	"crash-after-image", "crash-store", "apply-stall",
 	"outsider-crashes", "outsider-pauses", "outsider-flaps", "outsider-syncs-fail", "outsider-full", "outsider-slow-disk", "outsider-drifts",
 	"large-command", "burst", "frame-dropped", "retried", "slow-host", "slow-link", "bit-flip", "lost-batch", "stray-batch", "disk-thrown-away", "damage-refused", "damage-read", "damage-stopped", "disk-full-leader", "disk-full-quorum", "transfer-asked", "transfer-cut-off", "transferred",
 	"rest", "woken", "woken-by-client", "woken-by-forward", "woken-by-message", "woken-by-host", "pulse-lost", "pulse-back", "pulse-new-life",
 	"death-at-rest",
 	"durable-ack", "durable-commit", "durable-return", "late-word", "searched", "search-undecided", "local-read", "lease-read",
 	"garbled-frame", "bad-frame", "newer-version", "news",
+	"compacted-for-shard",
+	"crash-taking-write", "crash-taking-sync", "crash-taking-rename", "crash-taking-dir-sync", "crash-sending",
+	"crash-receiving-write", "crash-receiving-sync", "crash-receiving-rename", "crash-receiving-dir-sync", "crash-received",
+	"backup", "backup-follower", "backup-beside-apply", "backup-compacted", "backup-overtaken", "backup-crash", "backup-cut", "backup-refused",
 }
 
 // MarkNamed returns the mark of that name.

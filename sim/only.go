@@ -66,7 +66,13 @@ var knobs = func() []knob {
 		{"second-group", func(_ *features, x *fullFeatures) bool { return x.groups > 1 }, func(_ *features, x *fullFeatures) { x.groups = 1 }},
 		{"snapshots", func(_ *features, x *fullFeatures) bool { return x.snapshots.on }, func(_ *features, x *fullFeatures) { x.snapshots.on = false }},
 		{"apply-stalls", func(_ *features, x *fullFeatures) bool { return x.snapshots.applyStallTimeouts > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.applyStallTimeouts = 0 }},
-		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool { return x.snapshots.opCrashPermille > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.opCrashPermille = 0 }},
+		{"snapshot-crashes", func(_ *features, x *fullFeatures) bool {
+			return x.snapshots.opCrashPermille+x.snapshots.cutPermille > 0
+		}, func(_ *features, x *fullFeatures) {
+			x.snapshots.opCrashPermille, x.snapshots.cutPermille = 0, 0
+		}},
+		{"shard-bound", func(_ *features, x *fullFeatures) bool { return x.snapshots.shardFactor > 0 }, func(_ *features, x *fullFeatures) { x.snapshots.shardFactor = 0 }},
+		{"backups", func(_ *features, x *fullFeatures) bool { return x.backups.on }, func(_ *features, x *fullFeatures) { x.backups.on = false }},
 		{"pebble", func(_ *features, x *fullFeatures) bool { return x.pebble }, func(_ *features, x *fullFeatures) { x.pebble = false }},
 	}
 	for a, name := range actionNames {
@@ -89,13 +95,13 @@ var only = map[string]Mode{
 	"breaks": Full, "garbled-frames": Full, "upgrades": Full, "kills": Full, "crash-at-operation": Full, "failing-syncs": Full, "full-disks": Full,
 	"slow-host": Full, "slow-links": Full, "small-limits": Full, "large-values": Full, "bursts": Full,
 	"bit-flips": Full, "lost-writes": Full, "stray-writes": Full, "late-word": Full, "brief-leaders": Full,
-	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "pebble": Full,
+	"second-group": Full, "snapshots": Full, "apply-stalls": Full, "snapshot-crashes": Full, "shard-bound": Full, "backups": Full, "pebble": Full,
 }
 
 // needs says without which other feature one does nothing, in that world.
 var needs = [...]map[string]string{
 	Core: {"kept-writes": "crash"},
-	Full: {"kept-writes": "crash-at-operation", "kills": "crash", "bit-flips": "crash", "compact": "snapshots", "apply-stalls": "snapshots", "snapshot-crashes": "snapshots"},
+	Full: {"kept-writes": "crash-at-operation", "kills": "crash", "bit-flips": "crash", "compact": "snapshots", "apply-stalls": "snapshots", "snapshot-crashes": "snapshots", "shard-bound": "snapshots"},
 }
 
 // FeatureNames lists what Options.Only can name in the worlds of these modes.

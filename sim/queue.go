@@ -45,6 +45,7 @@ const (
 	whatRoom     // a full disk has room again
 	whatTrouble  // an outsider's fault comes or goes
 	whatTold     // the shard ref of a host hears of a sync
+	whatBackup   // backup ref goes on; if negative one is asked for
 )
 
 // queue is a 4-ary heap of occurrences, ordered by (at, order). It allocates

@@ -66,6 +66,8 @@ type Options struct {
 	Workers int
 	// Tracer is told everything that happens. Only for a single seed.
 	Tracer Tracer
+	// tornBackups: the views of backups are not immutable. For a test.
+	tornBackups bool
 	// Program is how Replay and ShrinkCommand call the command. Default: from the
 	// sources.
 	Program string

@@ -39,12 +39,13 @@ const (
 	EventCompact // the log begins after Index
 	EventInstall // a snapshot from another replica at Index has become the state
 	EventStrip   // the entries from Index on are taken off Message (scripts alone)
+	EventBackup  // a backup of the state at Index begins, or is whole
 	EventViolation
 )
 
 var eventNames = [...]string{
 	"send", "deliver", "drop", "crash", "restart", "append", "persist", "commit", "apply", "role",
-	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "taking", "taken", "compact", "install", "strip", "violation",
+	"cut", "heal", "pause", "resume", "propose", "read", "answer", "phase", "restore", "log", "taking", "taken", "compact", "install", "strip", "backup", "violation",
 }
 
 func (k EventKind) String() string { return eventNames[k] }
@@ -123,7 +124,7 @@ func (p Printer) Trace(e *Event) {
 		}
 	case EventAppend:
 		fmt.Fprintf(p.W, "%d: entries %d..%d, last of term %d", e.Replica, e.Index, e.Index+e.Count-1, e.Term)
-	case EventPersist, EventCommit, EventRestore, EventTaken, EventCompact, EventInstall:
+	case EventPersist, EventCommit, EventRestore, EventTaken, EventCompact, EventInstall, EventBackup:
 		fmt.Fprintf(p.W, "%d: up to %d", e.Replica, e.Index)
 	case EventApply:
 		fmt.Fprintf(p.W, "%d: %d of term %d", e.Replica, e.Index, e.Term)

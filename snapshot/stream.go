@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -13,6 +14,44 @@ import (
 
 // A backup is an image followed by the SHA-256 of all its bytes, as etcd's
 // clients expect it of a snapshot: its size is 32 more than a multiple of 512.
+
+// Backup yields the bytes of a backup.
+type Backup struct {
+	enc   *Encoder
+	sum   hash.Hash
+	ended bool
+}
+
+// ErrBlank: there is nothing to back up, for the replica has applied nothing yet. Who
+// restored that would lose what the others have.
+var ErrBlank = errors.New("nothing is applied yet")
+
+// NewBackup returns a backup of group g in the state of a view, which stays the
+// caller's to close. blockBytes is as for NewEncoder. The error is ErrBlank.
+func NewBackup(g smr.GroupID, view smr.View, blockBytes int) (*Backup, error) {
+	if view.Applied() == 0 {
+		return nil, ErrBlank
+	}
+	head := &Head{Group: g, SnapshotMeta: smr.SnapshotMeta{Index: view.Applied()}, Digest: view.Digest()}
+	return &Backup{enc: NewEncoder(head, view.Applied()|1<<63, view, blockBytes), sum: sha256.New()}, nil
+}
+
+// Next returns the next bytes, valid until the next call, and io.EOF after the last.
+func (b *Backup) Next() ([]byte, error) {
+	if b.ended {
+		return nil, io.EOF
+	}
+	block, err := b.enc.Next()
+	if errors.Is(err, io.EOF) {
+		b.ended = true
+		return b.sum.Sum(nil), nil
+	}
+	b.sum.Write(block)
+	return block, err
+}
+
+// Ended reports whether Next has returned the last bytes.
+func (b *Backup) Ended() bool { return b.ended }
 
 // Verifier takes the bytes of a backup, in pieces of any size, and verifies them
 // as they come.

@@ -49,11 +49,11 @@ type Log struct {
 	sequence uint64     // of the next batch
 	sums     []byte
 	// moveBytes is how much may still be moved before the next rotation.
-	moveBytes       int64
-	unmoved         uint64 // a segment from which nothing could be moved
-	noMoves, warned bool
-	lastEmpty       bool // the last batch is an empty one
-	pageCache       bool // nothing is written past the page cache
+	moveBytes int64
+	unmoved   uint64 // a segment from which nothing could be moved
+	warned    bool
+	lastEmpty bool // the last batch is an empty one
+	pageCache bool // nothing is written past the page cache
 
 	// mu guards segments, what is synced of each group, and stats.
 	mu       sync.Mutex

@@ -20,9 +20,6 @@ const (
 // rotation is bounded, so that it never takes more than a part of the disk's
 // work.
 func (l *Log) move() error {
-	if l.noMoves {
-		return nil
-	}
 	l.mu.Lock()
 	old := l.segments[0]
 	many := len(l.segments) >= moveSegmentsMin && l.moveBytes > 0
@@ -36,8 +33,8 @@ func (l *Log) move() error {
 	b := &buffer{bytes: make([]byte, batchHead, 4<<10)}
 	if err := l.collect(b, old); err != nil {
 		// The entries cannot be read. Whoever needs them will be told so; until
-		// then they keep their segment.
-		l.noMoves = true
+		// they are compacted they keep their segment.
+		l.moveBytes, l.unmoved = 0, old.number
 		l.o.Logger.Error("entries in an old segment of the log cannot be read, so it cannot be freed", "file", old.name, "error", err)
 		return nil
 	}

@@ -388,6 +388,44 @@ func TestTrifleIsMovedAtOnce(t *testing.T) {
 	}
 }
 
+// Entries that cannot be read keep their segment until they are compacted, and no
+// longer: after that the few entries of other idle groups are moved as before.
+func TestMovesGoOnAfterDamage(t *testing.T) {
+	fs := vfs.NewMem()
+	l := mustOpen(t, fs, testOptions())
+	for g := smr.GroupID(1); g <= 3; g++ {
+		l.Create(g, members(3))
+	}
+	index := uint64(0)
+	write := func() {
+		for range 200 {
+			l.Append(2, index+1, nil, run(index+1, index+5, 1, 100))
+			index += 5
+			mustSync(t, l)
+			l.SetSnapshot(2, smr.SnapshotMeta{Index: index - 2, Term: 1, Configuration: members(3)})
+		}
+	}
+	l.Append(1, 1, nil, run(1, 3, 1, 200))
+	mustSync(t, l)
+	at := l.groups[1].marks[0]
+	if err := fs.FlipBit(l.path(at.segment), 8*(at.off+300)); err != nil {
+		t.Fatal(err)
+	}
+	write()
+	if st := l.Stats(); st.MovedBytes > 0 || l.segments[0].number != at.segment {
+		t.Fatalf("damaged entries were moved: %+v", st)
+	}
+	l.Append(3, 1, nil, run(1, 3, 1, 200))
+	l.SetSnapshot(1, smr.SnapshotMeta{Index: 3, Term: 1, Configuration: members(3)})
+	write()
+	if st := l.Stats(); st.Segments > 4 || st.MovedBytes == 0 {
+		t.Errorf("the damaged entries are compacted, and nothing is moved: %+v", st)
+	}
+	if got, err := readAll(l, 3, 1, 3); err != nil || len(got) != 3 {
+		t.Errorf("the idle group has %d entries, %v", len(got), err)
+	}
+}
+
 // A truncation in the middle of a Read: what it returns is of one log.
 func TestReadAcrossATruncation(t *testing.T) {
 	var during func()

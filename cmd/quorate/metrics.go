@@ -72,6 +72,7 @@ func newHostCollector(h *host.Host, self smr.ReplicaID) *hostCollector {
 			counter("log_sync_seconds_total", "Time spent in writing and syncing.", func(s *host.Stats) float64 { return s.Log.SyncTime.Seconds() }),
 			gauge("log_sync_seconds_max", "The longest time of one batch since the start.", func(s *host.Stats) float64 { return s.Log.SyncTimeMax.Seconds() }),
 			counter("log_compactions_total", "Compactions of groups' logs.", func(s *host.Stats) float64 { return float64(s.Compactions) }),
+			counter("log_shard_compactions_total", "Those of them that were due to the size of a shard's whole log.", func(s *host.Stats) float64 { return float64(s.CompactionsForShard) }),
 			counter("snapshots_taken_total", "Snapshots written.", func(s *host.Stats) float64 { return float64(s.SnapshotsTaken) }),
 			counter("snapshots_installed_total", "Snapshots of a leader installed.", func(s *host.Stats) float64 { return float64(s.SnapshotsInstalled) }),
 			counter("snapshot_sent_bytes_total", "Bytes of snapshots sent to other members.", func(s *host.Stats) float64 { return float64(s.SnapshotBytesSent) }),

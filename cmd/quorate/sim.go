@@ -88,7 +88,7 @@ interrupted, 2 wrong flags.`,
 	f.IntVar(&o.Chaos, "chaos", 0, "how many election timeouts of faults (default: what the seed draws)")
 	f.IntVar(&o.Workers, "workers", 0, "seeds at a time (default: one for each processor)")
 	f.IntVar(&o.FailuresMax, "failures-max", 0, "stop after so many failing seeds (default: never)")
-	c.AddCommand(newSimLiveness())
+	c.AddCommand(newSimLiveness(), newSimSnapshotCrashes())
 	return c
 }
 

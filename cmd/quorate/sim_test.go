@@ -25,6 +25,18 @@ func TestSimLiveness(t *testing.T) {
 	}
 }
 
+// It says where hosts have crashed, and is no success if there is a place at which
+// none has, as in a run of one seed.
+func TestSimSnapshotCrashes(t *testing.T) {
+	code, out := runSimCommand(t, "snapshot-crashes", "--seeds", "1")
+	if code != exitFailed || !strings.Contains(out, "| a chunk |") || !strings.Contains(out, "1 full seeds run, 0 failed") || !strings.Contains(out, "no host crashed there: [") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if code, out := runSimCommand(t, "snapshot-crashes", "--seeds", "0"); code != exitUsage {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
 // A failing seed is found, shrunk, and the command that shrinking prints fails in
 // the same way.
 func TestSimShrink(t *testing.T) {
