@@ -32,10 +32,11 @@ func (w *world) checkState(r *replica, before *raft.State) {
 	}
 }
 
-// checkLeases: a replica that holds a lease excludes every other leader.
+// checkLeases: a replica that holds a lease excludes every later leader. One of an
+// earlier term may still learn of its election, and can commit nothing.
 func (w *world) checkLeases(elected *replica) {
 	for _, r := range w.replicas {
-		if r != elected && r.core != nil && r.core.HoldsLease(w.local(r)) {
+		if r != elected && r.core != nil && r.state.Term < elected.state.Term && r.core.HoldsLease(w.local(r)) {
 			w.fail(LeaseExclusion, ids(r.id, elected.id), "replica %d leads in term %d while replica %d holds the lease of term %d", elected.id, elected.state.Term, r.id, r.state.Term)
 		}
 	}

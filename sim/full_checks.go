@@ -243,8 +243,9 @@ func (w *fullWorld) checkRead(h *simHost, st *seat, l *ghostLog) {
 	}
 }
 
-// checkLeases: a replica that holds a lease excludes every other leader.
-func (w *fullWorld) checkLeases(elected *simHost, g *simGroup) {
+// checkLeases: a replica that holds a lease excludes every later leader. One of an
+// earlier term may still learn of its election, and can commit nothing.
+func (w *fullWorld) checkLeases(elected *simHost, g *simGroup, term uint64) {
 	if !w.features.lease {
 		return
 	}
@@ -252,8 +253,8 @@ func (w *fullWorld) checkLeases(elected *simHost, g *simGroup) {
 		if h == elected || h.rt == nil {
 			continue
 		}
-		if s := h.at[g.id-1].handle.Core(); h.local() < s.LeaseUntil {
-			g.fail(LeaseExclusion, ids(h.id, elected.id), "group %d: replica %d leads while replica %d holds the lease of term %d", g.id, elected.id, h.id, s.HardState.Term)
+		if s := h.at[g.id-1].handle.Core(); s.HardState.Term < term && h.local() < s.LeaseUntil {
+			g.fail(LeaseExclusion, ids(h.id, elected.id), "group %d: replica %d leads in term %d while replica %d holds the lease of term %d", g.id, elected.id, term, h.id, s.HardState.Term)
 		}
 	}
 }

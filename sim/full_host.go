@@ -443,7 +443,7 @@ func (w *fullWorld) observe(h *simHost, st *seat) {
 			w.marks.hit(MarkTransferred)
 		}
 		st.group.handedTo = 0
-		w.checkLeases(h, st.group)
+		w.checkLeases(h, st.group, now.Term)
 		w.elected(h)
 	}
 }
