@@ -21,8 +21,7 @@ import (
 //
 // Two clocks are looked at. now may be behind the host's own clock and be held up for a
 // while; real is what that clock showed when everything that this turn sees had come in.
-// A leader goes by real alone: it may serve less by a clock that jumps, never more. A
-// promise ends when it is over by both.
+// A leader goes by real alone. A promise ends when it is over by both.
 //
 // Invariants:
 //

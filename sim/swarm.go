@@ -111,8 +111,8 @@ func drawFeatures(seed uint64, o *Options) features {
 	own = fork(seed, 12)
 	f.eager = own.permille(300)
 	own = fork(seed, 37)
-	if f.lease = own.permille(400); f.lease && o.Mode == Core {
-		f.dropAction(actClockJump) // it is hosts that tell a jump from a time that has passed
+	if f.lease = own.permille(400); f.lease {
+		f.dropAction(actClockJump) // no drift bound holds for it
 	}
 	if o.EveryFault {
 		f.everyFault()
