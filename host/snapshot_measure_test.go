@@ -83,7 +83,7 @@ func (m *table) Apply(batch []smr.Committed) error {
 		c := &batch[i]
 		m.applied = c.Index
 		if c.Kind == smr.KindCommand {
-			m.root = m.set(m.root, tableDepth-1, binary.BigEndian.Uint32(c.Data), c.Data)
+			m.root = m.set(m.root, tableDepth-1, binary.BigEndian.Uint32(c.Data), slices.Clone(c.Data)) // what it keeps, it copies
 			sum := binary.BigEndian.Uint32(m.digest[:])
 			binary.BigEndian.PutUint32(m.digest[:], crc32.Update(sum, crc32.IEEETable, c.Data))
 		}

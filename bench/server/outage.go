@@ -16,7 +16,7 @@ type outage struct {
 	measure func(context.Context, *cluster) (time.Duration, error)
 }
 
-// inTurns does it so many times to each replicated system, one system after the
+// inTurns does it so many times to each replicated system that takes writes, one after the
 // other, and returns what it took, also what it took until an error.
 func (x *outage) inTurns(ctx context.Context, dir string, systems []system, times int) (all []trials, err error) {
 	clusters := map[string]*cluster{}
@@ -27,7 +27,7 @@ func (x *outage) inTurns(ctx context.Context, dir string, systems []system, time
 	}()
 	for n := range times {
 		for _, s := range systems {
-			if s.members < 3 {
+			if s.members < 3 || s.reads {
 				continue
 			}
 			if clusters[s.name] == nil {
