@@ -23,7 +23,7 @@ var switchCases = []struct {
 	{"sync/effect", Core, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, StateMachineSafety, LostWrite, Linearizability, ElectionSafety}, 500},
 	{"sync/hosts/cause", Full, "sync", nil, []Class{Unpersisted, CommitQuorum}, 5},
 	{"vote/hosts", Full, "vote-persistence", nil, []Class{Unpersisted, Monotonic}, 100},
-	{"sync/hosts", Full, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress}, []Class{LeaderCompleteness, LogMatching, StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
+	{"sync/hosts", Full, "sync", []Class{Unpersisted, CommitQuorum, Watermarks, Contract, Liveness, NoProgress, Monotonic}, []Class{LeaderCompleteness, LogMatching, StateMachineSafety, LostWrite, Linearizability, ElectionSafety, WrongAnswer, ExactlyOnce, Invariant}, 200},
 	// Raft §5.4.2: "Raft never commits log entries from previous terms by
 	// counting replicas."
 	{"figure-8", Core, "own-term-commit", nil, []Class{LeaderCompleteness, StateMachineSafety}, 1000},
