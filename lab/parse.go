@@ -362,16 +362,10 @@ func (p *parser) protection() string {
 func (p *parser) class() sim.Class {
 	col := p.col()
 	name := sim.Class(p.next("a class of violations"))
-	if !slices.Contains(classes, name) {
+	if !slices.Contains(sim.Classes(), name) {
 		p.fail(col, "no class of violations is called %q", name)
 	}
 	return name
-}
-
-var classes = []sim.Class{
-	sim.ElectionSafety, sim.LeaderAppendOnly, sim.LogMatching, sim.LeaderCompleteness, sim.StateMachineSafety,
-	sim.Monotonic, sim.CommitQuorum, sim.Unpersisted, sim.Watermarks, sim.LeaseExclusion, sim.Linearizability, sim.LostWrite,
-	sim.ExactlyOnce, sim.WrongAnswer, sim.Liveness, sim.NoProgress, sim.Invariant, sim.Contract,
 }
 
 // setup reads a line of the set-up.

@@ -348,11 +348,6 @@ func (c *recorder) repeated(l *Letter) {
 	c.lost[link] = said
 }
 
-var letterNames = [...]string{
-	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
-	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix", "promise",
-}
-
 // describe says what a letter is about.
 func describe(e *sim.Event) Letter {
 	l := Letter{From: e.Replica, To: e.Peer, Term: e.Term}
@@ -367,7 +362,7 @@ func describe(e *sim.Event) Letter {
 		l.key = fmt.Sprintf("%d %d %s", l.From, l.To, l.Text)
 		return l
 	}
-	l.From, l.To, l.Kind, l.Reject = m.From, m.To, letterNames[m.Type], m.Reject
+	l.From, l.To, l.Kind, l.Reject = m.From, m.To, m.Type.String(), m.Reject
 	switch m.Type {
 	case raft.MsgPreVote, raft.MsgVote:
 		l.Text = fmt.Sprintf("asks for a %s in term %d; its log ends with entry %d of term %d", l.Kind, m.Term, m.Index, m.LogTerm)

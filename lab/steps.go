@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/sim"
 	"github.com/quorate/quorate/smr"
 )
@@ -315,11 +316,14 @@ func (p *parser) partition() [][2]smr.ReplicaID {
 	return p.all(func(a, b smr.ReplicaID) bool { return side[a] != 0 && side[b] != 0 && side[a] != side[b] })
 }
 
-var letterKinds = []string{
-	"pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply", "heartbeat", "heartbeat-reply",
-	"timeout-now", "snapshot", "suffix-ask", "suffix", "promise", "forward", "forward-reject", "read-ask", "read-reply",
-	"snapshot-offer", "snapshot-fetch", "snapshot-block", "snapshot-status",
-}
+// letterKinds are the messages of cores, and what hosts say beside them.
+var letterKinds = func() (kinds []string) {
+	for _, t := range raft.MessageTypes() {
+		kinds = append(kinds, t.String())
+	}
+	return append(kinds, "forward", "forward-reject", "read-ask", "read-reply",
+		"snapshot-offer", "snapshot-fetch", "snapshot-block", "snapshot-status")
+}()
 
 // rule reads "append from 1 to 2 with entry 3 of term 2 once". Every part may
 // be left out; all of it for release.

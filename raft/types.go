@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/quorate/quorate/smr"
@@ -60,6 +61,27 @@ const (
 	// See lease.
 	MsgPromise MessageType = 13
 )
+
+// MessageTypes are all types of messages.
+func MessageTypes() []MessageType {
+	var all []MessageType
+	for t := MsgPreVote; t <= MsgPromise; t++ {
+		all = append(all, t)
+	}
+	return all
+}
+
+var messageNames = [...]string{
+	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
+	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix", "promise",
+}
+
+func (t MessageType) String() string {
+	if int(t) < len(messageNames) {
+		return messageNames[t]
+	}
+	return fmt.Sprintf("message-%d", uint8(t))
+}
 
 // Message is what replicas of a group say to each other. Which fields a type
 // uses is said at the type; the others are zero.

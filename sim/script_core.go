@@ -116,7 +116,7 @@ func commandOf(e *smr.Entry) uint64 {
 }
 
 func letterOf(m *raft.Message) Letter {
-	return Letter{Kind: messageName(m.Type), From: m.From, To: m.To, Term: m.Term, Message: m}
+	return Letter{Kind: m.Type.String(), From: m.From, To: m.To, Term: m.Term, Message: m}
 }
 
 func (d *scriptCore) letters(o *occurrence) []Letter {

@@ -68,21 +68,9 @@ type Event struct {
 // Tracer is told everything that happens in a world, in order.
 type Tracer interface{ Trace(e *Event) }
 
-var messageNames = [...]string{
-	"?", "pre-vote", "pre-vote-reply", "vote", "vote-reply", "append", "append-reply",
-	"heartbeat", "heartbeat-reply", "timeout-now", "snapshot", "suffix-ask", "suffix", "promise",
-}
-
-func messageName(t raft.MessageType) string {
-	if int(t) < len(messageNames) {
-		return messageNames[t]
-	}
-	return fmt.Sprintf("message-%d", t)
-}
-
 func messageText(m *raft.Message) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d→%d term %d", messageName(m.Type), m.From, m.To, m.Term)
+	fmt.Fprintf(&b, "%s %d→%d term %d", m.Type, m.From, m.To, m.Term)
 	if m.Index != 0 || m.LogTerm != 0 {
 		fmt.Fprintf(&b, " at %d/%d", m.Index, m.LogTerm)
 	}
