@@ -21,24 +21,30 @@ type frameReader struct {
 	item   wire.Item
 }
 
-// checkFrame looks at everything that a host says to another one.
-func (w *fullWorld) checkFrame(h *simHost, b []byte) {
-	r := &w.frames
-	if _, err := r.reader.Reset(b); err != nil {
-		w.fail(Contract, ids(h.id), "sends a frame that cannot be read: %v", err)
-		return
+// each reads a frame, item by item, up to where it cannot be read. An item is valid
+// until the next one.
+func (r *frameReader) each(b []byte, do func(it *wire.Item)) (shard uint32, err error) {
+	if shard, err = r.reader.Reset(b); err != nil {
+		return 0, err
 	}
 	for {
 		ok, err := r.reader.Next(&r.item)
-		if err != nil {
-			w.fail(Contract, ids(h.id), "sends a frame that cannot be read: %v", err)
+		if err != nil || !ok {
+			return shard, err
 		}
-		if !ok {
-			return
+		do(&r.item)
+	}
+}
+
+// checkFrame looks at everything that a host says to another one.
+func (w *fullWorld) checkFrame(h *simHost, b []byte) {
+	_, err := w.frames.each(b, func(it *wire.Item) {
+		if it.Kind == wire.KindMessage {
+			w.checkHostMessage(h, &it.Message)
 		}
-		if r.item.Kind == wire.KindMessage {
-			w.checkHostMessage(h, &r.item.Message)
-		}
+	})
+	if err != nil {
+		w.fail(Contract, ids(h.id), "sends a frame that cannot be read: %v", err)
 	}
 }
 

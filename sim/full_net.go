@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/host"
-	"github.com/quorate/quorate/raft"
 	"github.com/quorate/quorate/smr"
 	"github.com/quorate/quorate/transport"
 	"github.com/quorate/quorate/wire"
@@ -283,52 +282,47 @@ func (w *fullWorld) traceFrame(k EventKind, from, to int, b []byte) {
 		return
 	}
 	e := Event{Kind: k, Replica: smr.ReplicaID(from + 1), Peer: smr.ReplicaID(to + 1)}
-	var reader wire.Reader
-	var item wire.Item
-	if _, err := reader.Reset(b); err != nil {
+	if _, err := wire.FrameShard(b); err != nil {
 		e.Text = err.Error()
 		w.trace(e)
 		return
 	}
-	for {
-		ok, err := reader.Next(&item)
-		if err != nil || !ok {
-			return
-		}
+	var r frameReader // a tracer may look at others
+	_, _ = r.each(b, func(it *wire.Item) {
 		e.Message, e.Text, e.Term, e.Index, e.Count = nil, "", 0, 0, 0
-		switch item.Kind {
+		switch it.Kind {
 		case wire.KindMessage:
-			m := raft.Message(item.Message)
+			m := it.Message
 			e.Message, e.Term, e.Index = &m, m.Term, m.Index
 		case wire.KindPulse:
-			e.Text = fmt.Sprintf("pulse of life %x", item.Pulse.Life)
+			e.Text = fmt.Sprintf("pulse of life %x", it.Pulse.Life)
 		case wire.KindForward:
-			e.Text = fmt.Sprintf("forward of %d, term %d", len(item.Forward.Entries), item.Forward.Term)
+			e.Text = fmt.Sprintf("forward of %d, term %d", len(it.Forward.Entries), it.Forward.Term)
 		case wire.KindForwardReject:
-			e.Text = fmt.Sprintf("refusal of %d, term %d, reason %d", len(item.ForwardReject.Requests), item.ForwardReject.Term, item.ForwardReject.Reason)
+			e.Text = fmt.Sprintf("refusal of %d, term %d, reason %d", len(it.ForwardReject.Requests), it.ForwardReject.Term, it.ForwardReject.Reason)
 		case wire.KindReadAsk:
-			e.Text = fmt.Sprintf("read asked, term %d", item.ReadAsk.Term)
+			e.Text = fmt.Sprintf("read asked, term %d", it.ReadAsk.Term)
 		case wire.KindReadReply:
-			e.Text = fmt.Sprintf("read index %d, %v", item.ReadReply.Index, item.ReadReply.OK)
+			e.Text = fmt.Sprintf("read index %d, %v", it.ReadReply.Index, it.ReadReply.OK)
 		case wire.KindSnapshotOffer:
-			o := &item.SnapshotOffer
+			o := &it.SnapshotOffer
 			e.Term, e.Index = o.Term, o.Index
 			e.Text = fmt.Sprintf("offer %d, a snapshot of host %d; the log begins after %d", o.Index, o.Source, o.LogStart)
 		case wire.KindSnapshotFetch:
-			f := &item.SnapshotFetch
+			f := &it.SnapshotFetch
 			e.Index = f.Index
 			e.Text = fmt.Sprintf("fetch from block %d, %d blocks of snapshot %d", f.First, f.Count, f.Index)
 		case wire.KindSnapshotBlock:
-			b := &item.SnapshotBlock
+			b := &it.SnapshotBlock
 			e.Index, e.Count = b.Index, uint64(len(b.Data))
 			e.Text = fmt.Sprintf("block %d, of snapshot %d, %d bytes", b.Number, b.Index, len(b.Data))
 		case wire.KindSnapshotStatus:
-			s := &item.SnapshotStatus
+			s := &it.SnapshotStatus
 			e.Term, e.Index = s.Term, s.Index
 			e.Text = statusText(s)
 		}
 		w.trace(e)
-	}
+	})
 }
 
 func statusText(s *wire.SnapshotStatus) string {

@@ -105,17 +105,12 @@ func losesOnly(b, g []byte) bool {
 // block of a snapshot the data is left out, but not that there is some.
 func readItems(b []byte) (shard uint32, items [][]byte) {
 	var r frameReader
-	shard, err := r.reader.Reset(b)
-	for err == nil {
-		var more bool
-		if more, err = r.reader.Next(&r.item); !more {
-			break
+	shard, _ = r.each(b, func(it *wire.Item) {
+		if it.Kind == wire.KindSnapshotBlock && len(it.SnapshotBlock.Data) > 0 {
+			it.SnapshotBlock.Data = []byte{1}
 		}
-		if r.item.Kind == wire.KindSnapshotBlock && len(r.item.SnapshotBlock.Data) > 0 {
-			r.item.SnapshotBlock.Data = []byte{1}
-		}
-		items = append(items, wire.AppendItem(nil, &r.item))
-	}
+		items = append(items, wire.AppendItem(nil, it))
+	})
 	return shard, items
 }
 

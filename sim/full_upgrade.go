@@ -21,18 +21,15 @@ const newsPermille = 500
 // withNews is what a newer version would send in the place of a frame: the same, and
 // news at its beginning, and here and there.
 func (w *fullWorld) withNews(b []byte) []byte {
-	r := &w.frames
-	shard, err := r.reader.Reset(b)
+	shard, err := wire.FrameShard(b)
 	out := w.appendNews(wire.AppendHeader(nil, shard))
-	for err == nil {
-		var more bool
-		if more, err = r.reader.Next(&r.item); !more {
-			break
-		}
-		out = wire.AppendItem(out, &r.item)
-		if w.newerR.permille(newsPermille) {
-			out = w.appendNews(out)
-		}
+	if err == nil {
+		_, err = w.frames.each(b, func(it *wire.Item) {
+			out = wire.AppendItem(out, it)
+			if w.newerR.permille(newsPermille) {
+				out = w.appendNews(out)
+			}
+		})
 	}
 	if err != nil {
 		return b // the checkers will say so

@@ -212,18 +212,12 @@ func (d *scriptHosts) letters(o *occurrence) []Letter {
 }
 
 func (d *scriptHosts) items(o *occurrence, do func(n int, it *wire.Item)) {
-	var reader wire.Reader
-	var it wire.Item
-	if _, err := reader.Reset(d.net.slab[o.ref].b); err != nil {
-		return
-	}
-	for n := 0; ; n++ {
-		ok, err := reader.Next(&it)
-		if err != nil || !ok {
-			return
-		}
-		do(n, &it)
-	}
+	var r frameReader
+	n := 0
+	_, _ = r.each(d.net.slab[o.ref].b, func(it *wire.Item) {
+		do(n, it)
+		n++
+	})
 }
 
 // split makes a frame of some items of another.
