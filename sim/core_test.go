@@ -58,27 +58,27 @@ func seeds(n int) int {
 
 // runSeeds runs a sweep in which nothing may fail, and demands that it reached
 // what its faults are there for.
-func runSeeds(t *testing.T, mode Mode, n int, wanted []Mark) {
+func runSeeds(t *testing.T, o Options, wanted []Mark) *Report {
 	t.Helper()
-	r, err := Run(context.Background(), Options{Mode: mode, Seeds: n, SeedBase: *flagBase})
+	r, err := Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(r.String())
 	t.Log(r.Marks.String())
-	o := Options{Mode: mode}
 	for _, f := range r.Failures {
 		t.Errorf("seed %d: %v\nreplay: %s", f.Seed, f.Violation, o.Replay(f.Seed))
 	}
-	if n < 100 {
-		return // too few to reach everything
+	if o.Seeds < 100 {
+		return &r // too few to reach everything
 	}
 	if missed := r.Marks.Missed(wanted...); len(missed) > 0 {
-		t.Errorf("%d seeds never reached %v", n, missed)
+		t.Errorf("%d seeds never reached %v", o.Seeds, missed)
 	}
 	for _, c := range r.Missed() {
 		t.Errorf("%v: never in %d seeds that aimed at it", &c, c.Drawn)
 	}
+	return &r
 }
 
 // The chaos that both worlds must reach.
@@ -90,7 +90,7 @@ var chaosMarks = []Mark{
 }
 
 func TestCoreSeeds(t *testing.T) {
-	runSeeds(t, Core, seeds(400), append([]Mark{
+	runSeeds(t, Options{Mode: Core, Seeds: seeds(400), SeedBase: *flagBase}, append([]Mark{
 		MarkTermRaised, MarkTruncation, MarkAppendRejected, MarkVoteRefused, MarkBatchAppend, MarkDuplicated, MarkReordered,
 		MarkCrashLostWrite, MarkCrashKeptWrite, MarkFetchFollower, MarkFetchSelf, MarkSnapshotNeeded, MarkRestored,
 		MarkCompacted, MarkBusy, MarkNotLeader, MarkOffer, MarkSuffix, MarkSuffixTaken, MarkHealedStar,
@@ -99,7 +99,7 @@ func TestCoreSeeds(t *testing.T) {
 }
 
 func TestFullSeeds(t *testing.T) {
-	runSeeds(t, Full, seeds(300), append([]Mark{
+	runSeeds(t, Options{Mode: Full, Seeds: seeds(300), SeedBase: *flagBase}, append([]Mark{
 		MarkFrame, MarkBrokenConnection, MarkCorruptFrame, MarkTornFrame, MarkHeld, MarkForwarded, MarkReproposed,
 		MarkFollowerRead, MarkSyncFailed, MarkDiskFull, MarkStateFull, MarkOutsiderCrashes, MarkOutsiderPauses, MarkOutsiderFlaps, MarkOutsiderSyncsFail, MarkOutsiderFull, MarkOutsiderSlowDisk, MarkOutsiderDrifts,
 		MarkBusy, MarkLargeCommand, MarkBurst, MarkFrameDropped, MarkRetried, MarkSlowHost, MarkSlowLink, MarkBitFlip, MarkLostBatch, MarkStrayBatch, MarkDiskThrownAway, MarkDamageRefused, MarkDiskFullLeader, MarkDiskFullQuorum, MarkSegment, MarkSecondGroup, MarkPebble, MarkFetchFollower, MarkHealedStar,

@@ -69,7 +69,7 @@ var aims = [...]aim{
 	{"snapshots", MarkSnapshotNeeded, [2]int{0, 120}},
 	{"snapshots", MarkSnapshotInstalled, [2]int{0, 120}},
 	{"apply-stalls", MarkApplyStall, [2]int{0, 190}},
-	{"snapshot-crashes", MarkCrashTaking, [2]int{0, 50}},
+	{"snapshot-crashes", MarkCrashTaking, [2]int{0, 70}},
 	{"backups", MarkBackup, [2]int{0, 450}},
 	{"backups", MarkBackupFollower, [2]int{0, 450}},
 	{"backups", MarkBackupBesideApply, [2]int{0, 300}},

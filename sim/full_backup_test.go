@@ -1,29 +1,14 @@
 package sim
 
-import (
-	"context"
-	"os"
-	"testing"
-)
+import "testing"
 
 // simulation.md: "operators: … backups … at bad moments": one that is whole is the
 // state at one index, whatever happens to its host meanwhile.
 func TestBackups(t *testing.T) {
-	r, err := Run(context.Background(), Options{
-		Mode: Full, Seeds: seeds(200), SeedBase: *flagBase + 70_000, Progress: os.Stderr, Chaos: 30,
+	runSeeds(t, Options{
+		Mode: Full, Seeds: seeds(200), SeedBase: *flagBase + 70_000, Chaos: 30,
 		Only: []string{"backups", "snapshots", "snapshot-crashes", "compact", "crash", "kills", "pause", "second-group", "pebble"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Log(r.String())
-	t.Log(r.Marks.String())
-	for _, f := range r.Failures {
-		t.Errorf("seed %d: %v", f.Seed, f.Violation)
-	}
-	if missed := r.Marks.Missed(MarkBackup, MarkBackupFollower, MarkBackupBesideApply, MarkBackupCompacted, MarkBackupCrash, MarkBackupCut); len(missed) > 0 && r.Seeds >= 100 {
-		t.Errorf("never reached: %v", missed)
-	}
+	}, []Mark{MarkBackup, MarkBackupFollower, MarkBackupBesideApply, MarkBackupCompacted, MarkBackupCrash, MarkBackupCut})
 }
 
 // "View returns an immutable view of the state": if it were not, backups would mix
