@@ -223,11 +223,11 @@ func (d *deadlineContext) Done() <-chan struct{}       { return nil }
 // bounded returns ctx with a deadline of at most RequestTimeout from now: no
 // request waits for ever.
 func (s *Server) bounded(ctx context.Context) context.Context {
-	at := time.Now().Add(s.cfg.RequestTimeout)
-	if earlier, ok := ctx.Deadline(); ok && earlier.Before(at) {
-		at = earlier
+	at := time.Since(epoch) + s.cfg.RequestTimeout
+	if earlier, ok := ctx.Deadline(); ok {
+		at = min(at, earlier.Sub(epoch))
 	}
-	return &deadlineContext{ctx, at.Sub(epoch)}
+	return &deadlineContext{ctx, at}
 }
 
 // barrier returns once a local read is linearizable; the error is a status.

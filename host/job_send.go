@@ -182,12 +182,10 @@ func (t *tokens) ready(now smr.Instant) smr.Instant {
 	}
 	// Whole bytes are paid, and the time of a part of one is kept: whoever asks more
 	// often than a byte takes would otherwise never see it paid.
-	if passed := now.Sub(t.at); passed >= tokensForget {
-		t.debt, t.at = max(-tokensBurst, t.debt-bytesIn(tokensForget, t.perSecond)), now
-	} else if paid := bytesIn(passed, t.perSecond); paid > 0 {
-		t.debt = max(-tokensBurst, t.debt-paid)
-		t.at = t.at.Add(durationOf(paid, t.perSecond))
-	}
+	t.at = max(t.at, now.Add(-tokensForget))
+	paid := int64(float64(now.Sub(t.at)) / 1e9 * float64(t.perSecond))
+	t.debt = max(-tokensBurst, t.debt-paid)
+	t.at = t.at.Add(durationOf(paid, t.perSecond))
 	if t.debt <= 0 {
 		return now
 	}
@@ -195,11 +193,6 @@ func (t *tokens) ready(now smr.Instant) smr.Instant {
 }
 
 func (t *tokens) take(n int) { t.debt += int64(n) }
-
-// bytesIn is how many whole bytes may pass in so long.
-func bytesIn(d time.Duration, perSecond int64) int64 {
-	return int64(float64(d) / 1e9 * float64(perSecond))
-}
 
 // durationOf is how long so many bytes take.
 func durationOf(bytes, perSecond int64) time.Duration {

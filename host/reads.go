@@ -83,7 +83,6 @@ func (g *group) askLeader(v raft.State, ticket uint64) {
 func (g *group) readAsked(now smr.Instant, from smr.ReplicaID, ask *wire.ReadAsk) {
 	r := &g.reads
 	r.lastTicket++
-	g.core.Clock(g.shard.real)
 	if g.core.ReadIndex(now, r.lastTicket) != nil {
 		g.replyRead(from, ask.Ticket, 0, false)
 		return

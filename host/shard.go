@@ -338,9 +338,9 @@ func (s *Shard) deliver(now smr.Instant, from smr.ReplicaID, it *wire.Item) {
 		g.wake(now, wokenForward)
 	}
 	g.guard(func() {
+		g.core.Clock(s.real)
 		switch it.Kind {
 		case wire.KindMessage:
-			g.core.Clock(s.real)
 			if it.Message.From == from && it.Message.To == s.id {
 				g.core.Step(now, &it.Message)
 			}

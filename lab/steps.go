@@ -137,23 +137,13 @@ func (p *parser) action() action {
 	case "hold", "drop":
 		a = withhold{p.rule(w == "drop")}
 	case "strip":
-		at := p.col()
-		r := p.rule(false)
-		if r.Strip = true; r.Kind != "append" {
-			p.fail(at, "expected append: no other message has entries that can be taken off")
-		}
-		a = withhold{r}
+		a = p.strip()
 	case "release":
 		a = release{p.rule(false)}
 	case "write":
 		a = p.write()
 	case "read":
-		s := read{key: p.key()}
-		p.expect("at")
-		s.at = p.replica()
-		s.local = p.accept("locally")
-		s.client = p.client()
-		a = s
+		a = p.read()
 	case "until":
 		a = until{p.condition(), p.within()}
 	case "for":
@@ -169,12 +159,7 @@ func (p *parser) action() action {
 		a = rounds{p.count("the number of seeds", 1, 10_000)}
 		p.expect("seeds")
 	case "swarm":
-		s := runsSwarm{1}
-		if p.accept("over") {
-			s.seeds = p.count("the number of seeds", 1, 1000)
-			p.expect("seeds")
-		}
-		a = s
+		a = p.runsSwarm()
 	default:
 		p.fail(col, "no step is called %q", w)
 	}
@@ -198,6 +183,33 @@ func (p *parser) pause(off bool) action {
 	s.apply = p.accept("apply")
 	s.disk = !s.apply && p.accept("disk")
 	s.id = p.replica()
+	return s
+}
+
+func (p *parser) strip() action {
+	col := p.col()
+	r := p.rule(false)
+	if r.Strip = true; r.Kind != "append" {
+		p.fail(col, "expected append: no other message has entries that can be taken off")
+	}
+	return withhold{r}
+}
+
+func (p *parser) read() action {
+	s := read{key: p.key()}
+	p.expect("at")
+	s.at = p.replica()
+	s.local = p.accept("locally")
+	s.client = p.client()
+	return s
+}
+
+func (p *parser) runsSwarm() action {
+	s := runsSwarm{1}
+	if p.accept("over") {
+		s.seeds = p.count("the number of seeds", 1, 1000)
+		p.expect("seeds")
+	}
 	return s
 }
 

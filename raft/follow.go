@@ -198,7 +198,9 @@ func (r *Raft) takeAnswers() {
 			m.Reject, m.ConflictIndex = true, f.matched+1
 		}
 		r.sendTo(r.leader, m)
-		r.takePromise(f.round)
+		if r.lease.real != 0 {
+			r.sendTo(r.leader, Message{Type: MsgPromise, Round: f.round, Index: uint64(r.cfg.ElectionTimeout)})
+		}
 	}
 	f.acked = max(f.acked, ack)
 	f.ackOwed, f.rejectOwed, f.beatOwed, f.gap = false, false, false, false

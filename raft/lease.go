@@ -35,7 +35,6 @@ type lease struct {
 	// Of a follower: it votes for nobody but to until both have passed.
 	to                     smr.ReplicaID // zero: for nobody at all
 	promised, promisedReal smr.Instant
-	owed                   bool // an answer with a promise
 
 	// Of a leader.
 	until smr.Instant
@@ -132,23 +131,15 @@ func (r *Raft) stepPromise(m *Message) {
 	p.promised = max(p.promised, min(m.Round, r.reads.round))
 }
 
-// promise is made with the answer to a heartbeat.
+// promise is made when a heartbeat comes in, and sent with the answer to it.
 func (r *Raft) promise() {
 	l := &r.lease
 	if l.real == 0 {
 		return
 	}
 	t := r.cfg.ElectionTimeout
-	l.to, l.owed = r.leader, true
+	l.to = r.leader
 	l.promised, l.promisedReal = r.now.Add(t), l.real.Add(t)
-}
-
-// takePromise sends the promise that belongs to the answer to round.
-func (r *Raft) takePromise(round uint64) {
-	if r.lease.owed {
-		r.sendTo(r.leader, Message{Type: MsgPromise, Round: round, Index: uint64(r.cfg.ElectionTimeout)})
-	}
-	r.lease.owed = false
 }
 
 // bound reports whether a promise forbids to vote for a candidate.

@@ -31,6 +31,7 @@ type system struct {
 // prepare builds what is to be measured.
 func prepare(ctx context.Context, o *options, dir string) ([]system, error) {
 	var all []system
+	quorate := *o.bin["quorate"] // built once, although it is measured twice
 	for _, name := range o.selected() {
 		s := system{name: name, members: 3}
 		var err error
@@ -38,12 +39,13 @@ func prepare(ctx context.Context, o *options, dir string) ([]system, error) {
 		case "etcd":
 			s.args = []string{"--log-level", "warn"}
 			s.bin, err = build(ctx, *o.bin[name], "../e2e", "./cmd/etcdref", filepath.Join(dir, "etcd"))
-		case "quorate":
+		case "quorate", "quorate-lease":
 			s.args = []string{"serve", "--log-level", "warn"}
-			s.bin, err = build(ctx, *o.bin[name], "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
-		case "quorate-lease":
-			s.args, s.reads = []string{"serve", "--log-level", "warn", "--leader-lease"}, true
-			s.bin, err = build(ctx, *o.bin["quorate"], "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
+			if s.reads = name == "quorate-lease"; s.reads {
+				s.args = append(s.args, "--leader-lease")
+			}
+			quorate, err = build(ctx, quorate, "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
+			s.bin = quorate
 		case "echo":
 			s.members = 1
 			s.bin, err = os.Executable()
