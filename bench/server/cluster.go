@@ -31,7 +31,6 @@ type system struct {
 // prepare builds what is to be measured.
 func prepare(ctx context.Context, o *options, dir string) ([]system, error) {
 	var all []system
-	quorate := *o.bin["quorate"] // built once, although it is measured twice
 	for _, name := range o.selected() {
 		s := system{name: name, members: 3}
 		var err error
@@ -44,8 +43,9 @@ func prepare(ctx context.Context, o *options, dir string) ([]system, error) {
 			if s.reads = name == "quorate-lease"; s.reads {
 				s.args = append(s.args, "--leader-lease")
 			}
-			quorate, err = build(ctx, quorate, "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
-			s.bin = quorate
+			bin := o.bin["quorate"] // built once, although it may be measured twice
+			*bin, err = build(ctx, *bin, "..", "./cmd/quorate", filepath.Join(dir, "quorate"))
+			s.bin = *bin
 		case "echo":
 			s.members = 1
 			s.bin, err = os.Executable()
